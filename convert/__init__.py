@@ -1,0 +1,1 @@
+"""A run directory in, a proven int8 TFLite bundle out."""

@@ -1,0 +1,1 @@
+"""The store's recorder of record and its live page."""

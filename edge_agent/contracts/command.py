@@ -1,0 +1,75 @@
+"""What the command lines of all stages share: exit codes, a default command, JSON output."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from edge_agent.contracts.errors import KitError
+
+INTERRUPTED = 130
+
+log = logging.getLogger("shelfkit")
+
+
+def run_command(app: Callable[[], object]) -> int:
+    """Run a typer app and return the exit code of the contract; the only place that decides it.
+
+    A `KitError` becomes one message on standard error and its own exit code. Anything else that
+    escapes is a defect of the kit: one sentence, exit code 1, and the traceback with
+    `SHELFKIT_LOG=debug`.
+    """
+    try:
+        app()
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except KitError as exc:
+        log.debug("details", exc_info=exc)
+        print_error(exc)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (head, less) went away: not an error of ours. Standard output
+        # must be replaced, or the interpreter complains again while it shuts down.
+        sys.stdout = None
+        return 0
+    except Exception as exc:
+        log.debug("details", exc_info=exc)
+        typer.echo(f"error: unexpected {type(exc).__name__}: {exc}", err=True)
+        typer.echo("\nhint: this is a defect of shelfkit; run again with SHELFKIT_LOG=debug", err=True)
+        return 1
+    return 0
+
+
+def print_error(exc: KitError) -> None:
+    """Print the message and the hint of an error to standard error."""
+    typer.echo(f"error: {exc}", err=True)
+    if exc.hint:
+        typer.echo(f"\nhint: {exc.hint}", err=True)
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """Print one JSON document to standard output."""
+    typer.echo(json.dumps(value, indent=2, sort_keys=True, allow_nan=False))
+
+
+class DefaultCommandGroup(TyperGroup):
+    """A command group whose first command also runs when no command is named.
+
+    `shelfkit convert --int8 RUN` is `shelfkit convert bundle --int8 RUN`, while
+    `shelfkit convert evaluate ...` still reaches `evaluate`.
+    """
+
+    own_options: ClassVar[frozenset[str]] = frozenset({"--help", "--install-completion", "--show-completion"})
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default command in front unless the first argument names a command."""
+        if args and args[0] not in self.commands and args[0] not in self.own_options:
+            args = [next(iter(self.commands)), *args]
+        return super().parse_args(ctx, args)

@@ -1,0 +1,147 @@
+"""Everything on MQTT but events: snapshot, health, acknowledgement, commands. Version 1."""
+
+import json
+from enum import StrEnum
+from typing import Annotated, TypeVar
+
+from pydantic import Field, ValidationError
+
+from edge_agent.contracts.errors import DataError
+from edge_agent.contracts.events import CameraFault, Message, SlotCondition, StockLevel
+from edge_agent.contracts.identifiers import DeviceId, Gtin, Label, ShelfId, SlotId, StoreId
+from edge_agent.contracts.times import Timestamp
+
+Point = tuple[float, float]
+Quad = tuple[Point, Point, Point, Point]
+
+
+class ModelState(Message):
+    """The model in use."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+class PlanogramState(Message):
+    """The planogram in use: enough for a consumer to draw the shelf to scale."""
+
+    sha256: str
+    width: int
+    height: int
+    slots: dict[SlotId, Quad]
+
+
+class CameraState(Message):
+    """Faults that hold now."""
+
+    faults: tuple[CameraFault, ...] = ()
+
+
+class ProductState(Message):
+    """One product over all its facings."""
+
+    label: Label
+    gtin: Gtin | None = None
+    name: str
+    facings: int
+    filled: int
+    state: StockLevel
+    since: Timestamp | None = None
+
+
+class SlotState(Message):
+    """One slot; everything is null until it has been judged for the first time."""
+
+    state: SlotCondition | None = None
+    label: Label | None = None
+    confidence: float | None = None
+    since: Timestamp | None = None
+    stale: bool = False
+
+
+class State(Message):
+    """The retained snapshot of a device.
+
+    `oldest` is the first sequence that nobody has acknowledged (the next one to be written where
+    all are), `last` the latest written: what lies below `oldest` and was never received is gone.
+    """
+
+    device: DeviceId
+    store: StoreId
+    shelf: ShelfId
+    time: Timestamp
+    stream: str
+    oldest: int
+    last: int
+    model: ModelState
+    planogram: PlanogramState
+    camera: CameraState
+    products: list[ProductState]
+    slots: dict[SlotId, SlotState]
+
+
+class Availability(StrEnum):
+    """What `health.status` says."""
+
+    ONLINE = "online"
+    STOPPED = "stopped"  # we said goodbye
+    OFFLINE = "offline"  # the broker said it for us (last will)
+
+
+class Health(Message):
+    """The retained health of a device, and its last will (which carries the status alone)."""
+
+    status: Availability
+    time: Timestamp | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    uptime_s: float | None = None
+    camera_age_s: float | None = None
+    inference_ms: float | None = None
+    outbox_depth: int | None = None
+    outbox_age_s: float | None = None
+    dropped_events: int | None = None
+    safe_mode: str | None = None
+
+
+class Ack(Message):
+    """What the recorder of record has: every event of the stream up to and including `upto`."""
+
+    stream: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    upto: Annotated[int, Field(ge=0)]
+
+
+class Command(Message):
+    """An operator's request; deduplicated by `request`."""
+
+    request: Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Reply(Message):
+    """The answer to a command."""
+
+    request: str
+    ok: bool
+    error: str | None = None
+
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as UTF-8 JSON; null fields are left out."""
+    value = message.model_dump(mode="json", exclude_none=True)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def decode(model: type[AnyMessage], payload: bytes) -> AnyMessage:
+    """Read a message of one model.
+
+    Raises:
+        DataError: No JSON, or a field that the contract does not allow.
+    """
+    try:
+        return model.model_validate(json.loads(payload))
+    except (ValidationError, ValueError, RecursionError) as exc:
+        first = str(exc).replace("\n", " ")[:300]
+        raise DataError(f"Expected: {model.__name__}. Received: {payload[:80]!r}: {first}") from exc

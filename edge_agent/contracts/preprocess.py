@@ -1,0 +1,67 @@
+"""The only crop-and-resize of the project: training, calibration, parity check and device call it.
+
+Pictures are BGR, as OpenCV reads them, everywhere up to here; what leaves is RGB, as models want it.
+A golden crop pins the result: change a pixel here and every bundle in the field sees another world.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+"""A picture: uint8, (height, width, 3), BGR."""
+
+RESIZE = "area-bilinear"
+"""Name of this resize in a bundle's manifest."""
+
+
+def crop(frame: Image, quad: NDArray[np.float32], height: int, width: int) -> NDArray[np.uint8]:
+    """Cut one slot out of a frame as the model wants it.
+
+    An upright rectangle is a slice and a resize; any other quad is a perspective warp.
+
+    Args:
+        frame: uint8, (H, W, 3), BGR.
+        quad: float32, (4, 2): x, y in pixels, clockwise from the top left corner.
+        height: Of the model's input, px.
+        width: Of the model's input, px.
+
+    Returns:
+        uint8, (height, width, 3), RGB.
+    """
+    (left, top), _, (right, bottom), _ = quad
+    upright = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], dtype=np.float32)
+    if np.array_equal(quad, upright):
+        x0, y0 = max(round(float(left)), 0), max(round(float(top)), 0)
+        x1, y1 = round(float(right)), round(float(bottom))
+        if x1 > x0 and y1 > y0 and x0 < frame.shape[1] and y0 < frame.shape[0]:
+            return fit(frame[y0:y1, x0:x1], height, width)
+    target = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
+    transform = cv2.getPerspectiveTransform(quad, target)
+    warped = cv2.warpPerspective(
+        frame, transform, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(cv2.cvtColor(warped, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def fit(picture: Image, height: int, width: int) -> NDArray[np.uint8]:
+    """Resize a whole picture to the model's input; the aspect ratio is not kept.
+
+    Shrinks by a whole factor with pixel-area averaging first (which does not alias, and is fast for
+    whole factors), and then goes the rest of the way bilinearly.
+
+    Args:
+        picture: uint8, (H, W, 3), BGR.
+        height: Of the model's input, px.
+        width: Of the model's input, px.
+
+    Returns:
+        uint8, (height, width, 3), RGB.
+    """
+    down_y, down_x = max(picture.shape[0] // height, 1), max(picture.shape[1] // width, 1)
+    if down_x > 1 or down_y > 1:
+        rows, columns = picture.shape[0] // down_y, picture.shape[1] // down_x
+        whole = picture[: rows * down_y, : columns * down_x]
+        picture = np.asarray(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB), dtype=np.uint8)

@@ -1,0 +1,73 @@
+"""How good is a classifier: the same few figures for train, convert, gate and agent. Pure numpy."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+_BINS = 15
+_TEMPERATURES = np.geomspace(0.05, 20.0, 400)
+
+
+def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
+    """Return probabilities, float32 (n, classes), of logits divided by a temperature."""
+    scaled = logits.astype(np.float64) / temperature
+    raised = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+def accuracy(labels: Labels, scores: Floats) -> float:
+    """Return the share, 0 to 1, of rows whose highest score is the label's."""
+    return float((scores.argmax(axis=1) == labels).mean()) if len(labels) else float("nan")
+
+
+def confusion(labels: Labels, scores: Floats) -> NDArray[np.int64]:
+    """Return counts (true class, predicted class)."""
+    classes = scores.shape[1]
+    pairs = labels * classes + scores.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
+
+
+def recalls(table: NDArray[np.int64]) -> Floats:
+    """Return the recall of each class, NaN where the class has no sample."""
+    totals = table.sum(axis=1)
+    return np.where(totals > 0, np.diag(table) / np.maximum(totals, 1), np.nan).astype(np.float32)
+
+
+def precisions(table: NDArray[np.int64]) -> Floats:
+    """Return the precision of each class, NaN where nothing was predicted as it."""
+    return recalls(table.T)
+
+
+def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the Wilson score interval of a share (Wilson 1927), which holds for small n too."""
+    if n == 0:
+        return 0.0, 1.0
+    share, spread = hits / n, z * z / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * float(np.sqrt(share * (1 - share) / n + spread / (4 * n)))
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def calibration_error(labels: Labels, probabilities: Floats) -> float:
+    """Return the expected calibration error over 15 equal bins (Guo et al. 2017, equation 3)."""
+    confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    gaps = [abs(hit[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in set(bins)]
+    return float(sum(gaps))
+
+
+def negative_log_likelihood(labels: Labels, logits: Floats, temperature: float) -> float:
+    """Return the mean negative log likelihood of the labels, in nats."""
+    scaled = logits.astype(np.float64) / temperature
+    top = scaled.max(axis=1)
+    log_sum = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
+    return float((log_sum - scaled[np.arange(len(labels)), labels]).mean())
+
+
+def fit_temperature(labels: Labels, logits: Floats) -> float:
+    """Return the temperature with the least negative log likelihood (Guo et al. 2017, section 4.2)."""
+    if not len(labels):
+        return 1.0
+    return float(min(_TEMPERATURES, key=lambda t: negative_log_likelihood(labels, logits, float(t))))

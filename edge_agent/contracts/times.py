@@ -1,0 +1,20 @@
+"""Moments on the wire: RFC 3339, UTC, milliseconds."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, PlainSerializer
+
+
+def to_utc(moment: datetime) -> datetime:
+    """Return the same moment in UTC, cut to whole milliseconds so that it survives a round trip."""
+    moment = moment.astimezone(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return `2026-11-23T09:14:05.120Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Timestamp = Annotated[AwareDatetime, AfterValidator(to_utc), PlainSerializer(rfc3339, return_type=str)]

@@ -1,0 +1,51 @@
+"""MQTT topics of the contract, version 1, as functions of store and device."""
+
+from dataclasses import dataclass
+
+ROOT = "shelfkit/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTopics:
+    """The topics below `shelfkit/v1/{store}/{device}`; `+` in either place makes a subscription."""
+
+    store: str
+    device: str
+
+    def _at(self, leaf: str) -> str:
+        return f"{ROOT}/{self.store}/{self.device}/{leaf}"
+
+    def event(self, kind: str) -> str:
+        """Where events of one kind go; never retained."""
+        return self._at(f"event/{kind}")
+
+    @property
+    def state(self) -> str:
+        """Where the latest snapshot is retained."""
+        return self._at("state")
+
+    @property
+    def health(self) -> str:
+        """Where health is retained; also the topic of the last will."""
+        return self._at("health")
+
+    @property
+    def ack(self) -> str:
+        """Where the recorder of record says what it has."""
+        return self._at("ack")
+
+    def command(self, name: str) -> str:
+        """Where an operator asks for something."""
+        return self._at(f"cmd/{name}")
+
+    def reply(self, name: str) -> str:
+        """Where the agent answers a command."""
+        return self._at(f"reply/{name}")
+
+
+def parse(topic: str) -> tuple[DeviceTopics, str] | None:
+    """Split a topic into its device and the rest (`event/low-stock`, `state`); None for a foreign one."""
+    parts = topic.split("/")
+    if len(parts) < 5 or f"{parts[0]}/{parts[1]}" != ROOT:  # noqa: PLR2004 - root of two, store, device, leaf
+        return None
+    return DeviceTopics(parts[2], parts[3]), "/".join(parts[4:])
