@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_agent.contracts.errors import BundleError
 from edge_agent.contracts.identifiers import Gtin, Label
+from edge_agent.contracts.validation import explain
 
 MANIFEST = "manifest.json"
 MODEL = "model.tflite"
@@ -211,7 +212,9 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate(value)
     except (ValidationError, RecursionError) as exc:
-        raise BundleError(f"Expected: a manifest of format 1 in {file}. Received: {exc}", hint=_HINT) from exc
+        raise BundleError(
+            f"Expected: a manifest of format 1 in {file}. Received: {explain(exc)}.", hint=_HINT
+        ) from exc
 
 
 def _check_file(path: Path, entry: FileEntry) -> None:

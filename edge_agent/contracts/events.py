@@ -8,11 +8,21 @@ import json
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.identifiers import Gtin, Label, ShelfId, SlotId, StoreId
 from edge_agent.contracts.times import Timestamp
+from edge_agent.contracts.validation import explain
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 EXPIRY_S = 7 * 24 * 3600
@@ -171,6 +181,16 @@ def _sequence(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
 
 
+Sequence = Annotated[
+    int,
+    BeforeValidator(_sequence),
+    Field(ge=1, lt=10**SEQUENCE_DIGITS),
+    PlainSerializer(lambda number: f"{number:0{SEQUENCE_DIGITS}d}", return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": f"^[0-9]{{{SEQUENCE_DIGITS}}}$"}),
+]
+"""A number in the code, zero-padded text on the wire, so that sorting as text is sorting by number."""
+
+
 class Event(Message):
     """One CloudEvent. `sequence` orders events within `streamid`; never order by a clock.
 
@@ -184,7 +204,7 @@ class Event(Message):
     subject: str
     time: Timestamp
     datacontenttype: Literal["application/json"] = "application/json"
-    sequence: Annotated[int, BeforeValidator(_sequence), Field(ge=1)]
+    sequence: Sequence
     streamid: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     data: ProductData | SlotData | CameraData | DeviceData
 
@@ -197,7 +217,11 @@ class Event(Message):
         if kind is None:
             msg = f"Expected: a type of version 1. Received: {value.get('type')!r}."
             raise ValueError(msg)
-        return value | {"data": _DATA_MODELS[kind.about].model_validate(value.get("data"))}
+        try:
+            return value | {"data": _DATA_MODELS[kind.about].model_validate(value.get("data"))}
+        except ValidationError as exc:
+            msg = f"data: {explain(exc)}"
+            raise ValueError(msg) from exc
 
     @property
     def kind(self) -> Kind:
@@ -218,7 +242,6 @@ def subject(shelf: str, about: str, name: str) -> str:
 def encode(event: Event) -> bytes:
     """Return the event as it goes over the wire: UTF-8 JSON, sequence zero-padded to 16 digits."""
     value = event.model_dump(mode="json", exclude_none=True)
-    value["sequence"] = f"{event.sequence:0{SEQUENCE_DIGITS}d}"
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -231,7 +254,6 @@ def decode(payload: bytes) -> Event:
     try:
         return Event.model_validate(json.loads(payload))
     except (ValidationError, ValueError, RecursionError) as exc:
-        first = str(exc).replace("\n", " ")[:300]
         raise DataError(
-            f"Expected: a shelfkit event of version 1. Received: {payload[:80]!r}: {first}"
+            f"Expected: a shelfkit event of version 1. Received: {payload[:80]!r}: {explain(exc)}"
         ) from exc

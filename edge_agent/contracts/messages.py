@@ -10,6 +10,7 @@ from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.events import CameraFault, Message, SlotCondition, StockLevel
 from edge_agent.contracts.identifiers import DeviceId, Gtin, Label, ShelfId, SlotId, StoreId
 from edge_agent.contracts.times import Timestamp
+from edge_agent.contracts.validation import explain
 
 Point = tuple[float, float]
 Quad = tuple[Point, Point, Point, Point]
@@ -143,5 +144,4 @@ def decode(model: type[AnyMessage], payload: bytes) -> AnyMessage:
     try:
         return model.model_validate(json.loads(payload))
     except (ValidationError, ValueError, RecursionError) as exc:
-        first = str(exc).replace("\n", " ")[:300]
-        raise DataError(f"Expected: {model.__name__}. Received: {payload[:80]!r}: {first}") from exc
+        raise DataError(f"Expected: {model.__name__}. Received: {payload[:80]!r}: {explain(exc)}") from exc

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_agent.contracts.bundle import LabelEntry
 from edge_agent.contracts.errors import DataError
+from edge_agent.contracts.validation import explain
 
 INFO = "run.json"
 MODEL = "model.keras"
@@ -153,7 +154,9 @@ def read(path: Path) -> Run:
             f"Expected: a run directory (with {INFO}) at {path}. Received: {exc.strerror}.", hint=_HINT
         ) from exc
     except (ValidationError, ValueError) as exc:
-        raise DataError(f"Expected: a run of format 1 in {path / INFO}. Received: {exc}", hint=_HINT) from exc
+        raise DataError(
+            f"Expected: a run of format 1 in {path / INFO}. Received: {explain(exc)}.", hint=_HINT
+        ) from exc
     if not (path / MODEL).is_file():
         raise DataError(f"Expected: {MODEL} in {path}. Received: none.", hint=_HINT)
     return Run(path, info)
