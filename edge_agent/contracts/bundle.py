@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge_agent.contracts.errors import BundleError
+from edge_agent.contracts.arrays import read_npz
+from edge_agent.contracts.errors import BundleError, DataError
 from edge_agent.contracts.identifiers import Gtin, Label
 from edge_agent.contracts.validation import explain
 
@@ -154,12 +155,9 @@ class Bundle:
             BundleError: The file holds something else.
         """
         try:
-            with np.load(self.path / GOLDEN, allow_pickle=False) as arrays:
-                images, scores = arrays["images"], arrays["scores"]
-        except (OSError, ValueError, KeyError, EOFError) as exc:
-            raise BundleError(
-                f"Expected: images and scores in {GOLDEN}. Received: {exc}.", hint=_HINT
-            ) from exc
+            images, scores = read_npz(self.path / GOLDEN, ("images", "scores"))
+        except DataError as exc:
+            raise BundleError(str(exc), hint=_HINT) from exc
         wanted = (self.manifest.input.height, self.manifest.input.width, 3)
         if images.dtype != np.uint8 or images.shape[1:] != wanted or len(scores) != len(images):
             raise BundleError(

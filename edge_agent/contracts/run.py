@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge_agent.contracts.arrays import read_npz
 from edge_agent.contracts.bundle import LabelEntry
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.validation import explain
@@ -116,15 +117,8 @@ class Run:
         return self._samples(HOLDOUT)
 
     def _samples(self, name: str) -> Samples:
-        try:
-            with np.load(self.path / name, allow_pickle=False) as arrays:
-                samples = Samples(
-                    arrays["images"], arrays["labels"].astype(np.int64), tuple(map(str, arrays["ids"]))
-                )
-        except (OSError, ValueError, KeyError, EOFError) as exc:
-            raise DataError(
-                f"Expected: images, labels and ids in {self.path / name}. Received: {exc}.", hint=_HINT
-            ) from exc
+        images, labels, ids = read_npz(self.path / name, ("images", "labels", "ids"))
+        samples = Samples(images, labels.astype(np.int64), tuple(map(str, ids)))
         wanted = (self.info.height, self.info.width, 3)
         if samples.images.dtype != np.uint8 or samples.images.shape[1:] != wanted:
             raise DataError(

@@ -47,7 +47,8 @@ def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
     share, spread = hits / n, z * z / n
     centre = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * float(np.sqrt(share * (1 - share) / n + spread / (4 * n)))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    # Rounding must not push the bounds past the share itself at 0 and at 1.
+    return min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)
 
 
 def calibration_error(labels: Labels, probabilities: Floats) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from edge_agent.contracts import config, planogram, yamlfile
 from edge_agent.contracts.yamlfile import ProblemsError
@@ -55,7 +56,7 @@ def test_paths_are_relative_to_the_file_that_names_them(tmp_path: Path) -> None:
 
 def test_the_example_matches_the_published_schema() -> None:
     schema = json.loads((SCHEMAS / "device.yaml.schema.json").read_text())
-    jsonschema.validate(yamlfile.YAML(typ="safe").load(DEVICE), schema)
+    jsonschema.validate(YAML(typ="safe").load(DEVICE), schema)
 
 
 def test_five_mistakes_are_five_lines(tmp_path: Path) -> None:
