@@ -9,7 +9,7 @@ The rules it keeps, so that a right agent can tell everything that it sees:
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -33,6 +33,7 @@ GRIP_S = 0.9
 # One number for each use of a seed: what one draws says nothing about the others.
 _SCRIPT, STREAM, PHOTOS = 11, 22, 33
 _TRIES = 2000
+_PASSES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,19 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """An arm that goes by without touching anything: where its hand is, px, at first and at last."""
+    """An arm that goes by without touching anything.
+
+    Attributes:
+        start: Seconds of the script.
+        end: Seconds of the script.
+        path: Where its fingertips are, px, at first and at last: both outside the picture.
+        lean: How far its elbow is aside, over how far it is below.
+    """
 
     start: float
     end: float
     path: tuple[tuple[float, float], tuple[float, float]]
-    side: int
+    lean: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,19 +191,19 @@ def _passes(
     """Let arms go by where there is room: two at the quiet ends, the others between changes."""
     busy = [(change.at - REACH_S - 0.1, change.at + 0.1) for change in changes]
     busy.append((cover[0] - 0.5, cover[1] + 0.5))
-    wanted = [float(rng.uniform(2, 4)), float(rng.uniform(DURATION_S - 6, DURATION_S - 4))]
+    wanted = [rng.uniform(1.5, 3.5), rng.uniform(DURATION_S - 6, DURATION_S - 4)]
     wanted += list(rng.uniform(QUIET_S, DURATION_S - QUIET_S, 60))
     found = 0
     for begin in wanted:
-        end = begin + float(rng.uniform(1.0, 1.7))
-        if found < 5 and all(end < start or begin > stop for start, stop in busy):
+        end = begin + rng.uniform(1.3, 1.9)
+        if found < _PASSES and all(end < start or begin > stop for start, stop in busy):
             found += 1
             busy.append((begin - 1, end + 1))
-            side = 1 if rng.random() < 0.5 else -1
-            height = float(rng.uniform(250, 520))
-            first, last = (120.0, 1160.0) if side > 0 else (1160.0, 120.0)
-            path = ((first, height), (last - side * float(rng.uniform(0, 350)), height + float(rng.uniform(-60, 60))))
-            yield Pass(round(begin, 2), round(end, 2), path, side)
+            sides = (-230.0, layout.WIDTH + 230.0)
+            first, last = sides if rng.random() < 0.5 else sides[::-1]  # noqa: PLR2004 - a coin
+            height, fall, lean = rng.uniform(260, 520), rng.uniform(-60, 60), rng.uniform(-0.2, 0.2)
+            path = ((first, round(float(height), 1)), (last, round(float(height + fall), 1)))
+            yield Pass(round(float(begin), 2), round(float(end), 2), path, round(float(lean), 3))
 
 
 def _lights(rng: np.random.Generator) -> tuple[Light, ...]:
@@ -206,23 +214,3 @@ def _lights(rng: np.random.Generator) -> tuple[Light, ...]:
         Light(round(float(step), 2), round(float(gain), 3), round(float(rng.uniform(0.95, 1.06)), 3)),
         Light(round(float(back), 2), round(float(rng.uniform(0.94, 1.02)), 3), 1.0),
     )
-
-
-def as_json(script: Script) -> dict[str, Any]:
-    """Return the ground truth as `script.json` holds it."""
-    arms = [(c.at - REACH_S, c.at, layout.crossed_by_reach(c.slot)) for c in script.changes]
-    arms += [(p.start, p.end, layout.crossed_by_pass(p.path)) for p in script.passes]
-    return {
-        "seed": script.seed,
-        "duration_s": script.duration_s,
-        "width": layout.WIDTH,
-        "height": layout.HEIGHT,
-        "start": script.start,
-        "changes": [{"at": c.at, "slot": c.slot, "label": c.label, "cause": c.cause} for c in script.changes],
-        "hands": [
-            {"from": round(begin, 2), "until": round(end, 2), "slots": slots}
-            for begin, end, slots in sorted(arms)
-        ],
-        "covers": [{"from": script.cover[0], "until": script.cover[1]}],
-        "lights": [{"at": light.at, "gain": light.gain, "warmth": light.warmth} for light in script.lights],
-    }
