@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edge_agent.camera.shelf import layout
-from edge_agent.camera.shelf.brush import Canvas, Pixels, Point, shrink
+from edge_agent.camera.shelf.brush import FINE, Canvas, Pixels, Point, shrink
 from edge_agent.camera.shelf.products import goods
 from edge_agent.camera.shelf.script import GRIP_S, REACH_S, Change, Pass, Script
 from edge_agent.contracts.preprocess import Image
@@ -69,7 +69,9 @@ def passing(arm: Pass, moment: float) -> Pose | None:
     (x0, y0), (x1, y1) = arm.path
     lift = 40 * np.sin(np.pi * share)
     along = np.array([arm.lean, 1.0]) / np.hypot(arm.lean, 1.0)
-    return Pose((x0 + (x1 - x0) * share, y0 + (y1 - y0) * share - float(lift)), (float(along[0]), float(along[1])))
+    return Pose(
+        (x0 + (x1 - x0) * share, y0 + (y1 - y0) * share - float(lift)), (float(along[0]), float(along[1]))
+    )
 
 
 def crossed(poses: list[Pose]) -> list[str]:
@@ -171,7 +173,7 @@ def _rounded(pixels: Pixels) -> Canvas:
 
 
 def _creases(sheet: Canvas, middle: float) -> None:
-    ink = tuple(0.72 * channel for channel in sheet.pixels[round(112 * 3), round(middle * 3), :3])
+    ink = tuple(0.72 * channel for channel in sheet.pixels[112 * FINE, round(middle * FINE), :3])
     colour = "#" + "".join(f"{round(channel):02x}" for channel in reversed(ink))
     for x in (-17, 0, 16):
         sheet.line([(middle + x * 1.1, 58), (middle + x, 90)], colour, 1.4)

@@ -1,5 +1,6 @@
 """From flat print to a thing that stands on a shelf: bodies of revolution, and boxes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,7 +66,9 @@ class Round:
         angle = np.arcsin(np.clip(x / radius, -1, 1))
         inside = (np.abs(x) <= radius) & (ring >= 0) & (ring <= len(self.outline) - 1)
         pixels = self._wrapped(angle + turn, ring)
-        pixels[..., :3] = np.clip(pixels[..., :3] * self._shade(angle, ring)[..., None] + self._shine(angle), 0, 255)
+        pixels[..., :3] = np.clip(
+            pixels[..., :3] * self._shade(angle, ring)[..., None] + self._shine(angle), 0, 255
+        )
         pixels[..., 3] *= inside
         self._cover(pixels, head)
         return shrink(pixels.astype(np.uint8))
@@ -76,9 +79,7 @@ class Round:
 
     def _wrapped(self, angle: Rows, ring: Rows) -> Rows:
         across = (self.print.pixels.shape[1] * (0.5 + angle / (2 * np.pi))).astype(np.float32)
-        picked = cv2.remap(
-            self.print.pixels, across, ring, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
-        )
+        picked = cv2.remap(self.print.pixels, across, ring, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
         return np.asarray(picked, dtype=np.float32)
 
     def _shade(self, angle: Rows, ring: Rows) -> Rows:
@@ -89,7 +90,9 @@ class Round:
         return np.asarray(shade * (1 - 0.35 * np.clip(angle - 0.75, 0, 1)), dtype=np.float32)
 
     def _shine(self, angle: Rows) -> Rows:
-        band = np.exp(-(((angle - _LIGHT_RAD - 0.12) / 0.13) ** 2)) + 0.35 * np.exp(-(((angle - 1.05) / 0.09) ** 2))
+        band = np.exp(-(((angle - _LIGHT_RAD - 0.12) / 0.13) ** 2)) + 0.35 * np.exp(
+            -(((angle - 1.05) / 0.09) ** 2)
+        )
         return np.asarray(95 * self.gloss * band[..., None], dtype=np.float32)
 
     def _cover(self, pixels: Rows, head: float) -> None:
@@ -148,7 +151,7 @@ class Box:
         return light
 
 
-def outline(height: float, points: list[tuple[float, float]]) -> Rows:
+def outline(height: float, points: Sequence[tuple[float, float]]) -> Rows:
     """Return the radius of each row, smooth between the given (distance from the top, radius), px."""
     rows = np.arange(round(height * FINE), dtype=np.float32) / FINE
     places, radii = zip(*points, strict=True)

@@ -39,12 +39,12 @@ class Canvas:
     @property
     def width(self) -> float:
         """In pixels of the finished picture."""
-        return self.pixels.shape[1] / FINE
+        return float(self.pixels.shape[1] / FINE)
 
     @property
     def height(self) -> float:
         """In pixels of the finished picture."""
-        return self.pixels.shape[0] / FINE
+        return float(self.pixels.shape[0] / FINE)
 
     def fade(self, top: float, bottom: float, first: str, last: str) -> None:
         """Fill the rows from top to bottom with a colour that turns into another."""
@@ -73,7 +73,9 @@ class Canvas:
     def line(self, points: Sequence[Point], colour: str, thick: float) -> None:
         """Draw an open line."""
         corners = np.array([[_fine(x), _fine(y)] for x, y in points], dtype=np.int32)
-        cv2.polylines(self.pixels, [corners], isClosed=False, color=(*bgr(colour), 255), thickness=_fine(thick))
+        cv2.polylines(
+            self.pixels, [corners], isClosed=False, color=(*bgr(colour), 255), thickness=_fine(thick)
+        )
 
     def text(
         self,

@@ -32,7 +32,8 @@ class Film:
         self._shoppers = rng.integers(0, 100, len(self.script.changes) + len(self.script.passes))
         self._first = {slot: Copy.picked(label, rng) for slot, label in self.script.start.items()}
         self._brought = [
-            None if change.label == EMPTY else Copy.picked(change.label, rng) for change in self.script.changes
+            None if change.label == EMPTY else Copy.picked(change.label, rng)
+            for change in self.script.changes
         ]
         self._shown: tuple[int, Image] | None = None
 
@@ -81,7 +82,9 @@ class Film:
             if pose is not None:
                 arms.draw(picture, pose, int(self._shoppers[number]))
 
-    def _draw_load(self, picture: Image, number: int, change: Change, pose: arms.Pose, *, gripped: bool) -> None:
+    def _draw_load(
+        self, picture: Image, number: int, change: Change, pose: arms.Pose, *, gripped: bool
+    ) -> None:
         """Draw the packet in the hand: on its way out after the grip, on its way in before."""
         brought = self._brought[number]
         load = self._contents(number)[change.slot] if gripped else brought
@@ -99,7 +102,10 @@ class Film:
 
     def _shake(self, moment: float, chance: np.random.Generator) -> tuple[float, float, float]:
         """Return x and y in px and a turn in degrees: the shelf hums, and now and then is bumped."""
-        hum = [sin(2 * pi * rate * moment + phase) for rate, phase in zip((0.31, 1.7, 7.3) * 2, self._phases[:6], strict=True)]
+        hum = [
+            sin(2 * pi * rate * moment + phase)
+            for rate, phase in zip((0.31, 1.7, 7.3) * 2, self._phases[:6], strict=True)
+        ]
         x, y = 0.35 * hum[0] + 0.2 * hum[1] + 0.2 * hum[2], 0.3 * hum[3] + 0.2 * hum[4] + 0.15 * hum[5]
         turn = 0.015 * hum[1] + 0.01 * hum[4]
         for bump in self.script.bumps:

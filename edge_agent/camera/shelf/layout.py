@@ -44,7 +44,9 @@ class Place:
 
 
 BOARDS = (
-    Board("A", 30, 346, ("milk-carton",) * 2 + ("cereal-box",) * 2 + ("water-bottle",) * 3 + ("ketchup-bottle",)),
+    Board(
+        "A", 30, 346, ("milk-carton",) * 2 + ("cereal-box",) * 2 + ("water-bottle",) * 3 + ("ketchup-bottle",)
+    ),
     Board("B", 432, 656, ("cola-can",) * 3 + ("tomato-tin",) * 2 + ("tea-box",) + ("jam-jar",) * 2),
 )
 
@@ -72,4 +74,7 @@ def facings(label: str) -> list[str]:
 
 def fits(label: str, place: Place) -> bool:
     """Return whether a product could be put into a slot without touching its neighbours."""
-    return goods(label).width <= place.right - place.left - 8 and goods(label).height <= place.floor - place.top - 8
+    return (
+        goods(label).width <= place.right - place.left - 8
+        and goods(label).height <= place.floor - place.top - 8
+    )

@@ -17,7 +17,7 @@ _COVER_BGR = (44, 62, 98)
 def shaken(picture: Image, x: float, y: float, degrees: float) -> Image:
     """Return a picture moved by a few px and turned by a little; its border is repeated."""
     move = cv2.getRotationMatrix2D((picture.shape[1] / 2, picture.shape[0] / 2), degrees, 1.0)
-    move[:, 2] += (x, y)
+    move[:, 2] += np.array([x, y])
     moved = cv2.warpAffine(picture, move, picture.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(moved, dtype=np.uint8)
 

@@ -167,7 +167,10 @@ def _water() -> Body:
     sheet.box(0, 188, sheet.width, 4, "#ffffff")
     for shift in (-middle, 0, middle):
         peak = middle + shift
-        sheet.shape([(peak - 46, 182), (peak - 12, 146), (peak + 4, 160), (peak + 18, 142), (peak + 48, 182)], "#4fa3ec")
+        sheet.shape(
+            [(peak - 46, 182), (peak - 12, 146), (peak + 4, 160), (peak + 18, 142), (peak + 48, 182)],
+            "#4fa3ec",
+        )
         sheet.shape([(peak - 21, 155), (peak - 12, 146), (peak - 4, 153), (peak - 12, 157)], "#ffffff")
         sheet.shape([(peak + 10, 150), (peak + 18, 142), (peak + 27, 152), (peak + 18, 155)], "#ffffff")
         sheet.text("FJELL", (peak, 127), 18, "#ffffff", thick=3.6)
@@ -207,9 +210,15 @@ def _jam() -> Body:
     middle = sheet.width / 2
     sheet.fade(34, 136, "#6a2391", "#340f4e")
     for index in range(60):
-        sheet.disc((index * 61) % int(sheet.width), 42 + (index * 37) % 90, 4, ("#7d35a6", "#2c0b42")[index % 2])
+        sheet.disc(
+            (index * 61) % int(sheet.width), 42 + (index * 37) % 90, 4, ("#7d35a6", "#2c0b42")[index % 2]
+        )
     sheet.shape([(middle - 46, 58), (middle + 46, 58), (middle + 46, 118), (middle - 46, 118)], "#fbf6ea")
-    sheet.line([(middle - 42, 62), (middle + 42, 62), (middle + 42, 114), (middle - 42, 114), (middle - 42, 62)], "#b493c9", 1)
+    sheet.line(
+        [(middle - 42, 62), (middle + 42, 62), (middle + 42, 114), (middle - 42, 114), (middle - 42, 62)],
+        "#b493c9",
+        1,
+    )
     sheet.text("Nonna's", (middle, 78), 14, "#4a1a6b", thick=2.4, face=SCRIPT)
     sheet.text("BLUEBERRY", (middle, 97), 8, "#6a2391", thick=1.9)
     for x in (-9, 0, 9):
@@ -229,7 +238,16 @@ CATALOGUE = (
     Goods("water-bottle", "Fjell still water 1 l", "09506000134376", "0.79", 90, 296, "#1565c0", _water),
     Goods("ketchup-bottle", "Rosso ketchup 500 ml", "09506000134383", "2.19", 94, 260, "#b3170f", _ketchup),
     Goods("cola-can", "Kolibri cola 330 ml", "09506000134390", "0.99", 102, 187, "#c8102e", _cola),
-    Goods("tomato-tin", "Bella Orto chopped tomatoes 400 g", "09506000134406", "1.09", 118, 162, "#2e7d32", _tomatoes),
+    Goods(
+        "tomato-tin",
+        "Bella Orto chopped tomatoes 400 g",
+        "09506000134406",
+        "1.09",
+        118,
+        162,
+        "#2e7d32",
+        _tomatoes,
+    ),
     Goods("tea-box", "Mirabel green tea 25 bags", "09506000134413", "2.79", 186, 150, "#1f5a3a", _tea),
     Goods("jam-jar", "Nonna's blueberry jam 340 g", "09506000134420", "2.59", 104, 146, "#6a2391", _jam),
 )

@@ -15,6 +15,8 @@ from edge_agent.contracts.preprocess import Image
 
 _MARGIN = 26
 """px around a copy that its shadow may take."""
+_SOLID = 0.25
+"""Opacity above which a part of a packet throws a shadow: also the water in a bottle does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,8 @@ class Copy:
         """Return a copy as shelves have them: a little turned, leaning, aside, in its own light."""
         turn = float(np.clip(rng.normal(0, 0.055), -0.14, 0.14))
         seen = _leaning(body(label).seen(turn), float(np.clip(rng.normal(0, 0.25), -0.6, 0.6)))
-        bright = rng.normal(1.0, 0.025)
-        opaque = seen[..., 3:].astype(np.float32) / 255
+        bright = np.float32(rng.normal(1.0, 0.025))
+        opaque = np.asarray(seen[..., 3:] / 255, dtype=np.float32)
         dark = _shadow(opaque[..., 0])[..., None]
         pixels = np.clip(seen[..., :3] * bright, 0, 255).astype(np.float32) * opaque
         shift = float(np.clip(rng.normal(0, 3), -7, 7))
@@ -62,7 +64,9 @@ class Copy:
 
 
 def _leaning(seen: Pixels, degrees: float) -> Pixels:
-    padded = cv2.copyMakeBorder(seen, *(4 * [_MARGIN]), cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
+    padded = cv2.copyMakeBorder(
+        seen, _MARGIN, _MARGIN, _MARGIN, _MARGIN, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0)
+    )
     foot = (padded.shape[1] / 2, padded.shape[0] - _MARGIN)
     tilt = cv2.getRotationMatrix2D(foot, degrees, 1.0)
     # Colour must not bleed in from the transparent surroundings: weigh it with its opacity.
@@ -77,7 +81,7 @@ def _leaning(seen: Pixels, degrees: float) -> Pixels:
 
 def _shadow(opaque: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return how much a packet darkens: the wall behind it to the right, the board under it."""
-    solid = (opaque > 0.25).astype(np.float32)
+    solid = (opaque > _SOLID).astype(np.float32)
     fall = np.array([[1, 0, 10], [0, 1, 5]], dtype=np.float32)
     wall = cv2.GaussianBlur(cv2.warpAffine(solid, fall, solid.shape[1::-1]), (0, 0), 7)
     ground = np.zeros_like(solid)
@@ -86,7 +90,7 @@ def _shadow(opaque: NDArray[np.float32]) -> NDArray[np.float32]:
     ground = np.asarray(cv2.GaussianBlur(ground, (0, 0), 3.2), dtype=np.float32)
     # The wall's shadow ends where the board begins: a thing standing on the edge throws none in front.
     wall = np.asarray(wall, dtype=np.float32)
-    wall[floor + 2 :] *= np.linspace(0.5, 0, _MARGIN - 2, dtype=np.float32)[:, None]
+    wall[floor + 2 :] *= np.linspace(0.5, 0, _MARGIN - 2)[:, None].astype(np.float32)
     return np.asarray(np.maximum(0.38 * wall, 0.62 * ground), dtype=np.float32)
 
 

@@ -209,7 +209,7 @@ def _passes(
 def _lights(rng: np.random.Generator) -> tuple[Light, ...]:
     """Return one visible step of the light, and its way back part of the way."""
     step, back = rng.uniform(22, 34), rng.uniform(62, 76)
-    gain = rng.uniform(0.76, 0.84) if rng.random() < 0.6 else rng.uniform(1.08, 1.14)
+    gain = rng.choice([rng.uniform(0.76, 0.84), rng.uniform(1.07, 1.11)])
     return (
         Light(round(float(step), 2), round(float(gain), 3), round(float(rng.uniform(0.95, 1.06)), 3)),
         Light(round(float(back), 2), round(float(rng.uniform(0.94, 1.02)), 3), 1.0),
