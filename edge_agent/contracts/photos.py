@@ -172,6 +172,11 @@ def content_hash(picture: Image) -> str:
     return hashlib.sha256(repr(picture.shape).encode() + np.ascontiguousarray(picture).data).hexdigest()
 
 
+def sha256_of_lines(lines: Iterable[str]) -> str:
+    """Return the sha256 of lines of text, each ended, as hex."""
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+
+
 def read_picture(path: Path) -> Image:
     """Read a photo: upright as its EXIF says; grey, CMYK, alpha and 16 bit become 8-bit BGR.
 

@@ -34,7 +34,7 @@ class RunInfo(BaseModel):
     """`run.json`.
 
     `config` is what `train.config` wrote; `split` gives the content hashes (sha256 of the decoded
-    pixels, hex) of each part: train, calibration, holdout, test.
+    pixels, hex) of each part: train, validation (for choices), holdout, calibration (some of train).
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")

@@ -1,0 +1,121 @@
+"""`shelfkit train`: photos to a run directory."""
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from edge_agent.contracts.command import print_json, run_command
+from edge_agent.contracts.errors import UsageError
+from train.config import PRESETS, Preset, TrainConfig
+
+T = TypeVar("T")
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+_DEFAULT = TrainConfig()
+
+
+@app.command()
+def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    data: Annotated[Path, typer.Argument(help="Folder of photos, index.csv folder, or .npz file.")],
+    out: Annotated[Path, typer.Option(help="Run directory to make; must not exist.")],
+    name: Annotated[str, typer.Option(help="Name of the model; default: the run directory's.")] = "",
+    preset: Annotated[str, typer.Option(help=f"Network: {', '.join(PRESETS)}.")] = _DEFAULT.preset,
+    image_px: Annotated[int, typer.Option(help="Side of the square input, px.")] = _DEFAULT.image_px,
+    epochs: Annotated[int, typer.Option(help="At most this many.")] = _DEFAULT.epochs,
+    batch_size: Annotated[int, typer.Option(help="Photos of one step.")] = _DEFAULT.batch_size,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = _DEFAULT.learning_rate,
+    augment: Annotated[
+        float, typer.Option(help="Strength of changes to training photos, 0 to 2.")
+    ] = _DEFAULT.augment,
+    seed: Annotated[int, typer.Option(help="Of split, weights, shuffling, augmentation.")] = _DEFAULT.seed,
+    levels: Annotated[str, typer.Option(help="Classes of a two-level data set: fine or coarse.")] = "fine",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Train a small classifier on photos of products, and report how good it is.
+
+    DATA is a folder for each class (with or without train/val/test folders above them), a folder
+    with an index.csv, the GroceryStore layout, or a Keras .npz. A class named `empty` is the empty
+    slot. Photos that cannot be read are listed and left out.
+
+    \b
+    Examples:
+      shelfkit train photos --out run
+      shelfkit train photos --out run --image-px 64 --epochs 20
+      shelfkit train grocerystore --levels coarse --out run --json
+    """  # noqa: D301 - click needs the character itself to keep the lines
+    if out.exists():
+        raise UsageError(
+            f"Expected: --out as a new folder. Received: {out}, which exists.",
+            hint="name another one, or remove it first; runs are never overwritten",
+        )
+    config = TrainConfig(
+        preset=_preset(preset),
+        image_px=image_px,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        augment=augment,
+        seed=seed,
+    )
+    # Keras reads these when it is imported; importing takes seconds, so bad arguments come first.
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from train import fit  # noqa: PLC0415
+    from train.progress import Told  # noqa: PLC0415
+
+    def callbacks(epochs: int, steps: int) -> list[Any]:
+        return [Told(epochs, steps, config.batch_size, Console(stderr=True))]
+
+    trained = fit.train(
+        data,
+        out,
+        config,
+        name=name or out.resolve().name,
+        levels=_levels(levels),
+        decoding=_shown,
+        callbacks=callbacks,
+    )
+    metrics = trained.info.metrics
+    for item in trained.rejected[:20]:
+        typer.echo(f"left out: {item.name}: {item.reason}", err=True)
+    if len(trained.rejected) > 20:  # noqa: PLR2004 - enough to see what is wrong
+        typer.echo(f"... and {len(trained.rejected) - 20} more; see {out / 'report.html'}", err=True)
+    if as_json:
+        print_json(
+            {"run": str(out), "photos": trained.photos, "rejected": len(trained.rejected), "metrics": metrics}
+        )
+        return
+    low, high = metrics["holdout_accuracy_95"]
+    typer.echo(
+        f"{out}: {100 * metrics['holdout_accuracy']:.1f} % of {metrics['holdout_n']} held-out photos right "
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %); report: {out / 'report.html'}"
+    )
+
+
+def _preset(text: str) -> Preset:
+    for preset in PRESETS:
+        if text == preset:
+            return preset
+    raise UsageError(f"Expected: --preset as one of {', '.join(PRESETS)}. Received: {text!r}.")
+
+
+def _levels(text: str) -> Literal["fine", "coarse"]:
+    if text == "coarse":
+        return "coarse"
+    if text == "fine":
+        return "fine"
+    raise UsageError(f"Expected: --levels fine or coarse. Received: {text!r}.")
+
+
+def _shown(items: Iterable[T], total: int) -> Iterable[T]:
+    console = Console(stderr=True)
+    return track(items, "reading photos", total=total, console=console, disable=not console.is_terminal)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(app))

@@ -1,0 +1,127 @@
+"""Who sees which photo: training, choices (validation), the final figures (holdout)."""
+
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from edge_agent.contracts.errors import DataError
+from edge_agent.contracts.photos import Pictures
+from train.config import TrainConfig
+
+Rows = NDArray[np.int64]
+_MIN_PHOTOS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Rows of the decoded pictures, disjoint; `calibration` is some of `train`."""
+
+    train: Rows
+    validation: Rows
+    holdout: Rows
+    calibration: Rows
+
+
+def split(pictures: Pictures, labels: list[str], config: TrainConfig) -> Split:
+    """Decide which photo serves what.
+
+    The holdout is the data set's own test part, or else its validation part, or else a share of
+    all photos. Validation is the data set's own where another part is the holdout, else a share of
+    the rest. Photos of one group, and equal photos, always stay together.
+
+    Raises:
+        DataError: A class has too few photos, or equal photos stand in two of the data set's own parts.
+    """
+    _refuse_few(pictures, labels)
+    own = np.array([photo.part or "" for photo in pictures.photos])
+    _refuse_shared(pictures, own)
+    held = "test" if (own == "test").any() else "val"
+    holdout = np.flatnonzero(own == held)
+    rest = np.flatnonzero(own != held)
+    if not len(holdout):
+        rest, holdout = _divide(pictures, rest, config.holdout_share, config.seed)
+    validation = np.flatnonzero(own == "val") if held == "test" else rest[:0]
+    rest = np.setdiff1d(rest, validation)
+    if not len(validation):
+        rest, validation = _divide(pictures, rest, config.validation_share, config.seed + 1)
+    absent = sorted(set(range(len(labels))) - set(pictures.labels[rest].tolist()))
+    if absent:
+        raise DataError(
+            f"Expected: training photos of every class. Received: none of {labels[absent[0]]!r}.",
+            hint="its photos are all in one group or in another part of the data set; add some",
+        )
+    return Split(rest, validation, holdout, _calibration(pictures, rest, config))
+
+
+def _refuse_few(pictures: Pictures, labels: list[str]) -> None:
+    found = Counter(pictures.labels.tolist())
+    few = [f"{label} ({found[index]})" for index, label in enumerate(labels) if found[index] < _MIN_PHOTOS]
+    if few:
+        raise DataError(
+            f"Expected: at least {_MIN_PHOTOS} readable photos of each class. "
+            f"Received: {', '.join(few):.300}.",
+            hint="add photos of these classes, or leave the classes out",
+        )
+
+
+def _refuse_shared(pictures: Pictures, own: NDArray[np.str_]) -> None:
+    seen: dict[str, int] = {}
+    for row, identity in enumerate(pictures.ids):
+        first = seen.setdefault(identity, row)
+        if own[first] != own[row]:
+            raise DataError(
+                "Expected: no photo in two parts of the data set. Received: "
+                f"{pictures.photos[first].name} and {pictures.photos[row].name}, which are the same picture.",
+                hint="remove one of them: figures on photos that training has seen mean nothing",
+            )
+
+
+def _divide(pictures: Pictures, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    """Split rows by group and equal content, every class in both parts where its groups allow it."""
+    groups = _groups(pictures, rows)
+    folds = min(round(1 / share), len(set(groups.tolist())))
+    if folds < 2:  # noqa: PLR2004 - one group cannot be split
+        raise DataError(
+            "Expected: at least two groups of photos to split. Received: one group.",
+            hint="photos of one group never stand on two sides of a split; add another group",
+        )
+    folding = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # It warns that a class has fewer photos than there are folds; that is checked above.
+        warnings.simplefilter("ignore", UserWarning)
+        kept, taken = next(folding.split(rows, pictures.labels[rows], groups))
+    return rows[kept], rows[taken]
+
+
+def _groups(pictures: Pictures, rows: Rows) -> Rows:
+    """Return a number for each row: the same for one group, and for groups that share a picture."""
+    parents: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parents.setdefault(name, name) != name:
+            name = parents[name]
+        return name
+
+    for row in rows:
+        parents[root(f"group {pictures.photos[row].group}")] = root(f"picture {pictures.ids[row]}")
+    numbers: dict[str, int] = {}
+    return np.array(
+        [numbers.setdefault(root(f"picture {pictures.ids[row]}"), len(numbers)) for row in rows], np.int64
+    )
+
+
+def _calibration(pictures: Pictures, rows: Rows, config: TrainConfig) -> Rows:
+    """Draw training photos for the quantizer, the classes by turns so that none is missing."""
+    rng = np.random.default_rng([config.seed, 3])
+    shuffled = rng.permutation(rows)
+    turn: Counter[int] = Counter()
+    order: list[tuple[int, int, int]] = []
+    for row in shuffled:
+        label = int(pictures.labels[row])
+        order.append((turn[label], len(order), int(row)))
+        turn[label] += 1
+    return np.array(sorted(row for _, _, row in sorted(order)[: config.calibration_count]), np.int64)
