@@ -73,6 +73,12 @@ class TfliteModel:
         if len(self.input.shape) != 4 or self.input.shape[0] != 1 or self.input.shape[3] != 3:  # noqa: PLR2004 - batch, height, width, RGB
             raise BundleError(f"Expected: an input of (1, height, width, 3). Received: {self.input.shape}.")
 
+    def tensors(self) -> list[tuple[str, np.dtype[Any]]]:
+        """Return name and dtype of every tensor in the file."""
+        return [
+            (str(item["name"]), np.dtype(item["dtype"])) for item in self._interpreter.get_tensor_details()
+        ]
+
     def scores(self, picture: NDArray[Any]) -> Floats:
         """Return float32 (classes,) for one input, (height, width, 3), of the input's own dtype."""
         self._interpreter.set_tensor(self.input.index, picture[None])

@@ -1,0 +1,106 @@
+"""From a run directory to a bundle: load, quantize, gate, package."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from convert import package
+from convert.parity import Budget, compare, judge
+from convert.quantize import quantize, require_int8
+from edge_agent.classifier import TfliteModel
+from edge_agent.contracts import run as runs
+from edge_agent.contracts.bundle import Bundle
+from edge_agent.contracts.errors import DataError
+from edge_agent.contracts.run import Run, Samples
+from edge_agent.contracts.scoring import Floats
+
+
+def make(
+    path: Path,
+    out: Path,
+    *,
+    quantization: Literal["ptq", "qat"],
+    budget: Budget,
+    name: str,
+    bundle_version: str,
+    told: Callable[[str], None],
+) -> Bundle:
+    """Make a bundle.
+
+    Args:
+        path: Run directory.
+        out: New.
+        quantization: After training, or aware of it.
+        budget: What the gate allows.
+        name: Of the model; empty: the run's.
+        bundle_version: Of the bundle.
+        told: Takes a line for each step.
+
+    Raises:
+        DataError: The run cannot be used.
+        GateError: The int8 model is not as good as the float one; nothing was written.
+        BundleError: It cannot be written.
+    """
+    run = runs.read(path)
+    calibration, holdout = run.calibration(), run.holdout()
+    model = _load(run)
+    labels = [entry.label for entry in run.info.classes]
+    told(f"quantizing ({quantization}) with {len(calibration.ids)} training photos")
+    content = _quantized(model, run, calibration, quantization)
+    require_int8(content)
+    told(f"comparing with the float model on {len(holdout.ids)} photos that neither has seen")
+    device = TfliteModel(content)
+    int8 = _device_scores(device, holdout)
+    card = compare(holdout, _float_scores(model, holdout), int8, labels)
+    judge(card, holdout, labels, budget)
+    golden = package.goldens(calibration.images, _device_scores(device, calibration))
+    described = package.manifest(
+        run,
+        content,
+        card,
+        name=name or run.info.name,
+        bundle_version=bundle_version,
+        quantization=quantization,
+    )
+    return package.write(out, content, described, golden)
+
+
+def _quantized(
+    model: Any,  # noqa: ANN401 - Keras has no types
+    run: Run,
+    calibration: Samples,
+    quantization: Literal["ptq", "qat"],
+) -> bytes:
+    if quantization == "ptq":
+        return quantize(model, calibration.images)
+    # Brings a second Keras along, which takes seconds to import.
+    from convert import qat  # noqa: PLC0415
+
+    return qat.fine_tune(model, calibration, seed=run.info.seed)
+
+
+def _load(run: Run) -> Any:  # noqa: ANN401 - Keras has no types
+    try:
+        return keras.saving.load_model(run.model, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError, KeyError) as exc:
+        raise DataError(
+            f"Expected: a Keras 3 model in {run.model}. Received: {str(exc).splitlines()[0]:.200}.",
+            hint="train again with `shelfkit train DATA --out RUN`",
+        ) from exc
+
+
+def _device_scores(model: TfliteModel, samples: Samples) -> Floats:
+    return np.stack([model.scores(image) for image in samples.images])
+
+
+def _float_scores(model: Any, samples: Samples) -> Floats:  # noqa: ANN401 - Keras has no types
+    steps = range(0, len(samples.images), 64)
+    return np.concatenate(
+        [
+            np.asarray(model.predict_on_batch(samples.images[at : at + 64].astype(np.float32) / 255))
+            for at in steps
+        ]
+    )

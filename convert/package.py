@@ -1,0 +1,122 @@
+"""Write a bundle: beside, verified by the device's own code, flushed, renamed."""
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.classifier import Classifier, TfliteModel
+from edge_agent.contracts import bundle
+from edge_agent.contracts.errors import BundleError
+from edge_agent.contracts.run import Run
+from edge_agent.contracts.scoring import Floats
+
+_GOLDENS = 16
+_TOLERANCE_STEPS = 64
+"""Runtimes differ by up to 50 steps of the output on one file; a golden input's margin is far wider."""
+_PACKAGES = ("shelfkit", "tensorflow", "keras", "ai-edge-litert", "numpy")
+
+
+def manifest(
+    run: Run,
+    content: bytes,
+    card: bundle.Scorecard | None,
+    *,
+    name: str,
+    bundle_version: str,
+    quantization: Literal["ptq", "qat"],
+) -> bundle.Manifest:
+    """Return the manifest of a model; its files are filled in when they are written."""
+    return bundle.Manifest(
+        name=name,
+        version=bundle_version,
+        files={},
+        labels=run.info.classes,
+        input=bundle.InputSpec(height=run.info.height, width=run.info.width),
+        output=bundle.OutputSpec(kind="logits"),
+        calibration=bundle.Calibration(
+            temperature=run.info.temperature, unknown_below=run.info.unknown_below
+        ),
+        golden=bundle.GoldenSpec(tolerance=_TOLERANCE_STEPS * TfliteModel(content).output.scale),
+        scorecard=card,
+        provenance=bundle.Provenance(
+            run_sha256=run.sha256,
+            dataset_sha256=run.info.dataset_sha256,
+            packages={package: version(package) for package in _PACKAGES},
+            quantization=quantization,
+        ),
+    )
+
+
+def goldens(images: NDArray[np.uint8], scores: Floats) -> tuple[NDArray[np.uint8], Floats]:
+    """Choose inputs with the clearest top-1 margins, the classes by turns.
+
+    Args:
+        images: Candidates, uint8 (n, height, width, 3).
+        scores: What the int8 model gives for them, float32 (n, classes).
+    """
+    ranked = np.sort(scores, axis=1)
+    clearest = np.argsort(-(ranked[:, -1] - ranked[:, -2]), kind="stable")
+    turn: Counter[int] = Counter()
+    order: list[tuple[int, int, int]] = []
+    for place, row in enumerate(clearest):
+        top = int(scores[row].argmax())
+        order.append((turn[top], place, int(row)))
+        turn[top] += 1
+    chosen = [row for _, _, row in sorted(order)[:_GOLDENS]]
+    return images[chosen], scores[chosen]
+
+
+def write(
+    out: Path, content: bytes, described: bundle.Manifest, golden: tuple[NDArray[np.uint8], Floats]
+) -> bundle.Bundle:
+    """Write a bundle folder; it appears whole and proven to load, or not at all.
+
+    Raises:
+        BundleError: It cannot be written, or what was written does not load.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=".tmp-", dir=out.parent))
+    except OSError as exc:
+        raise BundleError(f"Expected: a place that can be written. Received: {out}: {exc.strerror}.") from exc
+    try:
+        (staged / bundle.MODEL).write_bytes(content)
+        np.savez_compressed(staged / bundle.GOLDEN, images=golden[0], scores=golden[1])
+        files = {
+            file.name: bundle.FileEntry(sha256=bundle.hash_file(file), size=file.stat().st_size)
+            for file in sorted(staged.iterdir())
+        }
+        text = described.model_copy(update={"files": files}).model_dump_json(indent=1, exclude_none=True)
+        (staged / bundle.MANIFEST).write_text(text + "\n", encoding="utf-8")
+        Classifier(bundle.read(staged)).check_golden()
+        _flush(staged)
+        staged.chmod(0o755)
+        staged.replace(out)
+        _flush_folder(out.parent)
+    except OSError as exc:
+        raise BundleError(f"Expected: room for a bundle. Received: {out}: {exc.strerror}.") from exc
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return bundle.read(out)
+
+
+def _flush(folder: Path) -> None:
+    for file in folder.iterdir():
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+    _flush_folder(folder)
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
