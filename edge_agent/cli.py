@@ -51,12 +51,15 @@ class Stages(click.Group):
             self.stages, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
         )
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return one stage; a summary alone while the group's help is printed."""
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the stages without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _SUMMARIES.get(name, "")) for name in self.list_commands(ctx)])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import and return one stage."""
         if cmd_name not in self.stages:
             return None
-        if ctx.params.get("help") or (ctx.resilient_parsing or (not ctx.protected_args and not ctx.args)):
-            return click.Command(cmd_name, help=_SUMMARIES.get(cmd_name, ""))
         try:
             app = self.stages[cmd_name].load()
         except ModuleNotFoundError as exc:

@@ -1,0 +1,164 @@
+"""`shelfkit agent`: run, replay, check, collect, render; the only place that builds the real parts."""
+
+import sys
+from datetime import datetime
+from math import inf
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_agent import setup
+from edge_agent.camera.open import open_camera
+from edge_agent.collect import collect as collect_crops
+from edge_agent.collect import read_spans
+from edge_agent.contracts import config, events, planogram
+from edge_agent.contracts.command import print_json, run_command
+from edge_agent.contracts.config import DeviceConfig
+from edge_agent.contracts.errors import UsageError
+from edge_agent.render import render
+from edge_agent.replay import replay as replayed
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Run the shelf agent; replay, check, collect, render.",
+)
+app.command()(render)
+
+Config = Annotated[Path, typer.Option(help="The device's device.yaml.")]
+
+
+@app.command()
+def run(config: Config) -> None:
+    """Watch the shelf, and publish events until told to stop (Ctrl-C or SIGTERM).
+
+    \b
+    Examples:
+      shelfkit agent run --config device.yaml
+    """  # noqa: D301 - click needs the character itself to keep the lines
+    # The broker's side is not needed for anything else here.
+    from edge_agent.live import run_live  # noqa: PLC0415
+
+    run_live(setup.read(config))
+
+
+@app.command()
+def replay(
+    config: Config,
+    source: Annotated[str, typer.Option(help="Instead of the config's: file:CLIP, folder:DIR, shelf:.")] = "",
+    start: Annotated[str, typer.Option(help="Time of the first frame, RFC 3339.")] = "1970-01-01T00:00:00Z",
+) -> None:
+    """Print the events of a clip or folder as CloudEvents, one JSON line each; needs no broker.
+
+    Frames are judged as fast as they can be read, at the `fps` of the config; times are those of
+    the clip, from --start on.
+
+    \b
+    Examples:
+      shelfkit agent replay --config device.yaml
+      shelfkit agent replay --config device.yaml --source file:monday.mp4 --start 2026-11-23T08:00:00Z
+    """  # noqa: D301 - click needs the character itself to keep the lines
+    made = setup.read(config)
+    if source:
+        device = _with_source(made.config, source)
+        made = setup.Setup(device, made.planogram, made.bundle, made.reference)
+    for event in replayed(made, start=_moment(start)):
+        typer.echo(events.encode(event))
+
+
+@app.command()
+def check(
+    config: Config,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Check a device.yaml and all that it names: every problem at once, with its line.
+
+    \b
+    Examples:
+      shelfkit agent check --config device.yaml
+      shelfkit agent check --config device.yaml --json
+    """  # noqa: D301 - click needs the character itself to keep the lines
+    made = setup.read(config)
+    made.classifier()
+    manifest = made.bundle.manifest
+    if as_json:
+        print_json(
+            {
+                "device": made.config.device,
+                "store": made.config.store,
+                "shelf": made.planogram.shelf,
+                "slots": len(made.planogram.slots),
+                "model": made.identity.model_dump(mode="json"),
+            }
+        )
+    else:
+        typer.echo(
+            f"{config}: good. {made.config.device} in store {made.config.store}, "
+            f"shelf {made.planogram.shelf} with {len(made.planogram.slots)} slots, model {manifest.name} {manifest.version}"
+        )
+
+
+@app.command("collect")
+def collect(
+    shelf: Annotated[Path, typer.Option("--planogram", help="Where the slots are.")],
+    source: Annotated[str, typer.Option(help="file:CLIP, folder:DIR, or a camera as in device.yaml.")],
+    out: Annotated[Path, typer.Option(help="New folder for the crops and their index.csv.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV of slot,from,until,label (seconds): label crops at once.")
+    ] = None,
+    fps: Annotated[float, typer.Option(min=0.01, max=60, help="Frames for each second.")] = 2.0,
+    until: Annotated[float, typer.Option(min=0, help="Stop after this many seconds; 0: at the end.")] = 0.0,
+) -> None:
+    """Cut every slot out of a clip or camera, for training.
+
+    Crops are cut as the device cuts them, while the slot stands still. Without --labels the column
+    `label` of index.csv is left for you to fill in; `empty` is an empty slot.
+
+    \b
+    Examples:
+      shelfkit agent collect --planogram planogram.yaml --source file:clip.mp4 --out crops
+      shelfkit agent collect --planogram planogram.yaml --source rtsp://cam/1 --until 600 --out crops
+      shelfkit agent collect --planogram planogram.yaml --source file:clip.mp4 --labels seen.csv --out crops
+    """  # noqa: D301 - click needs the character itself to keep the lines
+    layout = planogram.read(shelf).require()
+    spans = read_spans(labels, layout) if labels else None
+    settings = config.Camera.model_validate({"source": source, "fps": fps})
+    live = not source.startswith(("file:", "folder:"))
+    if live and not until:
+        raise UsageError("Expected: --until for a source without an end. Received: none.")
+    with open_camera(settings, live=live) as camera:
+        counts = collect_crops(camera, layout, out, until_s=until or inf, spans=spans, name=Path(source).stem)
+    told = ", ".join(f"{count} {label or 'to be labelled'}" for label, count in counts.items())
+    typer.echo(f"{out}: {sum(counts.values())} crops ({told}); index: {out / 'index.csv'}")
+
+
+def _with_source(device: DeviceConfig, source: str) -> DeviceConfig:
+    scheme, _, rest = source.partition(":")
+    if scheme not in {"file", "folder", "shelf"}:
+        raise UsageError(
+            f"Expected: --source as file:CLIP, folder:DIR or shelf:. Received: {source!r}.",
+            hint="for live cameras there is `shelfkit agent run`",
+        )
+    if scheme != "shelf":
+        source = f"{scheme}:{Path(rest).resolve()}"
+    return device.model_copy(update={"camera": device.camera.model_copy(update={"source": source})})
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise UsageError(
+            f"Expected: --start as RFC 3339 with a zone. Received: {text!r}.",
+            hint="for example 2026-11-23T08:00:00Z",
+        )
+    return moment
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(app))

@@ -1,0 +1,302 @@
+"""The agent itself: a frame comes in, events and the new memory go into the journal together.
+
+It knows no camera, clock, broker or disk: they come in as arguments.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent import rules, slots
+from edge_agent.align import Aligner, View
+from edge_agent.camera.base import Frame
+from edge_agent.contracts import config, events, messages, planogram
+from edge_agent.contracts.events import CameraFault, Event, EventData, Kind, SlotCondition
+from edge_agent.contracts.planogram import Planogram
+from edge_agent.contracts.preprocess import Image
+from edge_agent.contracts.scoring import Floats
+from edge_agent.faults import Freeze, Look, judge
+from edge_agent.memory import Draft, Memory, Product, Slot
+
+
+class Journal(Protocol):
+    """Where events and memory go in one transaction; the outbox is one."""
+
+    def memory(self) -> Memory:
+        """Return what was remembered last."""
+
+    def record(self, drafts: Iterable[Draft], memory: Memory, now: datetime) -> list[Event]:
+        """Write events and the memory that they came from."""
+
+
+class Model(Protocol):
+    """What tells labels from crops; the classifier is one."""
+
+    labels: list[str]
+    height: int
+    width: int
+
+    def probabilities(self, images: NDArray[np.uint8]) -> Floats:
+        """Return calibrated probabilities, (n, classes), of uint8 RGB crops."""
+
+
+class Agent:
+    """One camera before one shelf.
+
+    Args:
+        store: Of the events.
+        shelf: The planogram.
+        reference: Its picture: uint8, (height, width, 3), BGR.
+        model: Tells labels from crops.
+        identity: Name, version and hash of the model, as events and snapshot carry them.
+        policy: When a change counts.
+        unknown_below: Confidence under which an answer is "unknown".
+        masks: Private places, px of the raw frame.
+        journal: Keeps events and memory.
+        wall: Turns a moment of the camera's clock into time.
+    """
+
+    def __init__(  # noqa: PLR0913 - the collaborators that make an agent
+        self,
+        *,
+        store: str,
+        shelf: Planogram,
+        reference: Image,
+        model: Model,
+        identity: messages.ModelState,
+        policy: config.Rules,
+        unknown_below: float,
+        masks: tuple[config.Polygon, ...],
+        journal: Journal,
+        wall: Callable[[float], datetime],
+    ) -> None:
+        self._store, self._shelf, self._model, self._identity = store, shelf, model, identity
+        self._policy, self._unknown_below, self._masks = policy, unknown_below, masks
+        self._journal, self._wall = journal, wall
+        self._planogram_sha256 = planogram.sha256(shelf)
+        self._size = reference.shape[1], reference.shape[0]
+        self._aligner, self._reference = Aligner(reference), Look.of(reference)
+        remembered = journal.memory()
+        # What was known of other slots or another reference means nothing here.
+        known = remembered.planogram == self._planogram_sha256
+        self._memory = remembered if known else Memory(planogram=self._planogram_sha256)
+        self._tracks = {slot.id: rules.Track() for slot in shelf.slots}
+        self._faults = {fault: rules.FaultTrack(fault in self._memory.faults) for fault in CameraFault}
+        self._still, self._freeze = slots.Stillness(), Freeze()
+
+    def see(self, frame: Frame) -> list[Event]:
+        """Judge one frame; what it changed is in the journal when this returns."""
+        image = slots.mask(frame.image, self._masks)
+        look = Look.of(image)
+        self._freeze = self._freeze.step(look, frame.at)
+        found = judge(look, self._reference)
+        alignment = self._aligner.align(image)
+        if not found and alignment.view is View.MOVED:
+            found = {CameraFault.MOVED}
+        if self._freeze.frozen(frame.at):
+            found.add(CameraFault.FROZEN)
+        memory, drafts = self._with_faults(self._memory, found, frame.at)
+        if found or memory.faults:
+            self._still = slots.Stillness()
+            readings: dict[str, rules.Reading | None] = dict.fromkeys(self._tracks)
+        else:
+            readings = self._read(image, alignment.to_frame, frame.at)
+        memory, more = self._with_readings(memory, readings, frame.at)
+        return self._keep(memory, [*drafts, *more], frame.at)
+
+    def miss(self, at: float) -> list[Event]:
+        """Note that the camera gave no frame at a moment when it should have."""
+        memory, drafts = self._with_faults(self._memory, {CameraFault.LOST}, at)
+        self._still = slots.Stillness()
+        self._tracks = {slot: rules.step(track, None, 0)[0] for slot, track in self._tracks.items()}
+        return self._keep(memory, drafts, at)
+
+    def started(self, agent: str, at: float) -> list[Event]:
+        """Note that the agent has started."""
+        data = events.DeviceData(store=self._store, agent=agent, model=self._model_ref)
+        draft = Draft(kind=Kind.DEVICE_STARTED, subject="device", time=self._wall(at), data=data)
+        return self._keep(self._memory, [draft], at)
+
+    @property
+    def _model_ref(self) -> events.ModelRef:
+        return events.ModelRef(name=self._identity.name, version=self._identity.version)
+
+    def _keep(self, memory: Memory, drafts: list[Draft], at: float) -> list[Event]:
+        if not drafts and memory == self._memory:
+            return []
+        recorded = self._journal.record(drafts, memory, self._wall(at))
+        self._memory = memory
+        return recorded
+
+    def _with_faults(self, memory: Memory, found: set[CameraFault], at: float) -> tuple[Memory, list[Draft]]:
+        drafts, held = [], dict(memory.faults)
+        for fault, track in self._faults.items():
+            self._faults[fault], changed = rules.fault_step(
+                track,
+                at,
+                seen=fault in found,
+                confirm_s=self._policy.confirm_s,
+                clear_s=self._policy.clear_s,
+            )
+            if changed is None:
+                continue
+            active, since = self._faults[fault].active, self._wall(changed)
+            held.pop(fault, None)
+            if active:
+                held[fault] = since
+            drafts.append(
+                Draft(
+                    kind=Kind.CAMERA_FAULT if active else Kind.CAMERA_FAULT_CLEARED,
+                    subject=f"shelf/{self._shelf.shelf}/camera",
+                    time=self._wall(at),
+                    data=events.CameraData(
+                        store=self._store, shelf=self._shelf.shelf, fault=fault, since=since
+                    ),
+                )
+            )
+        return memory.model_copy(update={"faults": held}), drafts
+
+    def _read(
+        self, image: Image, to_frame: NDArray[np.float64], at: float
+    ) -> dict[str, rules.Reading | None]:
+        crops = slots.cut(image, self._shelf, to_frame, self._model.height, self._model.width)
+        self._still, still = self._still.step(crops)
+        readings: dict[str, rules.Reading | None] = dict.fromkeys(self._tracks)
+        rows = np.flatnonzero(still)
+        for row, chances in zip(rows, self._model.probabilities(crops[rows]), strict=True):
+            confidence = float(chances.max())
+            known = confidence >= self._unknown_below
+            label = self._model.labels[int(chances.argmax())] if known else None
+            readings[self._shelf.slots[row].id] = rules.Reading(label, confidence, at)
+        return readings
+
+    def _with_readings(
+        self, memory: Memory, readings: dict[str, rules.Reading | None], at: float
+    ) -> tuple[Memory, list[Draft]]:
+        drafts: list[Draft] = []
+        for slot in self._shelf.slots:
+            self._tracks[slot.id], confirmed = rules.step(
+                self._tracks[slot.id], readings[slot.id], self._policy.confirm_s
+            )
+            if confirmed is not None:
+                memory, more = self._with_fact(memory, slot, confirmed, at)
+                drafts += more
+        return memory, drafts
+
+    def _with_fact(
+        self, memory: Memory, slot: planogram.Slot, fact: rules.Confirmed, at: float
+    ) -> tuple[Memory, list[Draft]]:
+        """Take a confirmed answer into the memory, and make its events."""
+        condition = rules.condition_of(fact.label, slot.product)
+        before = memory.slots.get(slot.id)
+        if before is not None and (before.condition, before.label) == (condition, fact.label):
+            return memory, []
+        now = Slot(
+            condition=condition,
+            label=fact.label,
+            confidence=fact.confidence,
+            since=self._wall(fact.since),
+        )
+        memory = memory.model_copy(update={"slots": {**memory.slots, slot.id: now}})
+        kinds = rules.slot_events(
+            (before.condition, before.label) if before else None, (condition, fact.label)
+        )
+        data = self._slot_data(slot, now, before.condition if before else None)
+        drafts = [self._draft(kind, slot.id, data, at) for kind in kinds]
+        return self._with_product(memory, slot, data, drafts, at)
+
+    def _slot_data(self, slot: planogram.Slot, now: Slot, previous: SlotCondition | None) -> events.SlotData:
+        product = self._shelf.product_of(slot)
+        return events.SlotData(
+            store=self._store,
+            shelf=self._shelf.shelf,
+            slot=slot.id,
+            state=now.condition,
+            previous=previous,
+            label=now.label,
+            since=now.since,
+            product=events.ProductRef(label=product.label, name=product.name, gtin=product.gtin),
+            confidence=round(now.confidence, 4),
+            model=self._model_ref,
+        )
+
+    def _draft(self, kind: Kind, name: str, data: EventData, at: float) -> Draft:
+        subject = events.subject(self._shelf.shelf, kind.about, name)
+        return Draft(kind=kind, subject=subject, time=self._wall(at), data=data)
+
+    def _with_product(
+        self, memory: Memory, slot: planogram.Slot, data: events.SlotData, drafts: list[Draft], at: float
+    ) -> tuple[Memory, list[Draft]]:
+        """Count the facings of a product again after one of its slots changed."""
+        product, facings = self._shelf.product_of(slot), self._shelf.facings(slot.product)
+        seen = [memory.slots[facing.id] for facing in facings if facing.id in memory.slots]
+        if len(seen) < len(facings):
+            return memory, drafts
+        filled = sum(facing.condition is SlotCondition.PRESENT for facing in seen)
+        level, before = rules.level_of(filled, product.low_at), memory.products.get(product.label)
+        kind = rules.product_event(before.level if before else None, level)
+        since = before.since if before is not None and before.level is level else data.since
+        now = Product(level=level, filled=filled, since=since)
+        memory = memory.model_copy(update={"products": {**memory.products, product.label: now}})
+        if kind is None:
+            return memory, drafts
+        told = events.ProductData(**dict(data), facings=len(facings), filled=filled)
+        return memory, [*drafts, self._draft(kind, product.label, told, at)]
+
+    def snapshot(self, device: str, stream: str, oldest: int, last: int, at: float) -> messages.State:
+        """Return everything that is known now.
+
+        Args:
+            device: Of the snapshot.
+            stream: Of the journal.
+            oldest: First sequence that nobody has acknowledged.
+            last: Latest sequence.
+            at: Now, seconds of the camera.
+        """
+        quads = {slot.id: slot.quad for slot in self._shelf.slots}
+        return messages.State(
+            device=device,
+            store=self._store,
+            shelf=self._shelf.shelf,
+            time=self._wall(at),
+            stream=stream,
+            oldest=oldest,
+            last=last,
+            model=self._identity,
+            planogram=messages.PlanogramState(
+                sha256=self._planogram_sha256, width=self._size[0], height=self._size[1], slots=quads
+            ),
+            camera=messages.CameraState(faults=tuple(sorted(self._memory.faults))),
+            products=list(self._product_states()),
+            slots={slot.id: self._slot_state(slot.id, at) for slot in self._shelf.slots},
+        )
+
+    def _product_states(self) -> Iterator[messages.ProductState]:
+        for product in self._shelf.products:
+            known = self._memory.products.get(product.label)
+            if known is not None:
+                yield messages.ProductState(
+                    label=product.label,
+                    gtin=product.gtin,
+                    name=product.name,
+                    facings=len(self._shelf.facings(product.label)),
+                    filled=known.filled,
+                    state=known.level,
+                    since=known.since,
+                )
+
+    def _slot_state(self, slot: str, at: float) -> messages.SlotState:
+        known = self._memory.slots.get(slot)
+        if known is None:
+            return messages.SlotState()
+        unseen = rules.stale(self._tracks[slot].seen, at, self._policy.refresh_s)
+        return messages.SlotState(
+            state=known.condition,
+            label=known.label,
+            confidence=round(known.confidence, 4),
+            since=known.since,
+            stale=unseen or bool(self._memory.faults),
+        )

@@ -1,0 +1,79 @@
+"""What is wrong with a camera, from its pictures alone. Pure.
+
+A covered lens and a lens out of focus both lose all detail; what is out of focus still has its
+light and dark in the places of the reference, what is covered has not.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.contracts.events import CameraFault
+from edge_agent.contracts.preprocess import Image
+
+_SIZE = (320, 180)
+_DARK_MEAN = 14.0
+_BRIGHT = 250
+_OVEREXPOSED_SHARE = 0.6
+_DETAIL_LOST = 0.2
+"""Share of the reference's detail. An empty shelf keeps half of it, a covered lens a twentieth."""
+_SAME_PLACES = 0.6
+FROZEN_S = 60.0
+"""How long a picture may be the same to the last bit; noise alone changes every real one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A frame as the judgement of faults needs it: grey, small, how much detail, where is light."""
+
+    grey: NDArray[np.uint8]
+    detail: float
+    places: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, frame: Image) -> "Look":
+        """Make it from a frame: uint8, (height, width, 3), BGR."""
+        small = cv2.resize(frame, _SIZE, interpolation=cv2.INTER_AREA)
+        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
+        light = max(float(grey.mean()), 1.0)
+        # Relative to the light, or dusk would look like a cover.
+        # Slightly blurred, or the noise of the sensor would count as detail.
+        smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 0.8)
+        detail = float(cv2.Laplacian(smooth, cv2.CV_32F).std()) / light
+        return cls(grey, detail, np.asarray(cv2.GaussianBlur(grey, (0, 0), 9), np.float32))
+
+
+def judge(look: Look, reference: Look) -> set[CameraFault]:
+    """Return what is wrong with a single frame.
+
+    Args:
+        look: Of the frame.
+        reference: Of the planogram's reference picture.
+    """
+    if look.grey.mean() < _DARK_MEAN:
+        return {CameraFault.DARK}
+    if (look.grey >= _BRIGHT).mean() > _OVEREXPOSED_SHARE:
+        return {CameraFault.OVEREXPOSED}
+    if look.detail < _DETAIL_LOST * reference.detail:
+        same = np.corrcoef(look.places.ravel(), reference.places.ravel())[0, 1]
+        return {CameraFault.DEFOCUSED if same > _SAME_PLACES else CameraFault.BLOCKED}
+    return set()
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Since when the picture is the same to the last bit."""
+
+    picture: bytes = b""
+    since: float = 0.0
+
+    def step(self, look: Look, at: float) -> "Freeze":
+        """Fold in the next frame."""
+        picture = look.grey.tobytes()
+        return self if picture == self.picture else Freeze(picture, at)
+
+    def frozen(self, at: float) -> bool:
+        """Return whether it has been for too long."""
+        return bool(self.picture) and at - self.since > FROZEN_S

@@ -1,0 +1,94 @@
+"""From a `device.yaml` to everything that an agent is made of; every problem at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_agent.classifier import Classifier
+from edge_agent.contracts import bundle, config, messages, planogram, yamlfile
+from edge_agent.contracts.bundle import Bundle
+from edge_agent.contracts.config import DeviceConfig
+from edge_agent.contracts.errors import BundleError
+from edge_agent.contracts.photos import read_picture
+from edge_agent.contracts.planogram import Planogram
+from edge_agent.contracts.preprocess import Image
+from edge_agent.contracts.yamlfile import Problem, ProblemsError
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A device whose files have all been read and fit each other."""
+
+    config: DeviceConfig
+    planogram: Planogram
+    bundle: Bundle
+    reference: Image
+
+    def classifier(self) -> Classifier:
+        """Load the model, and prove that it computes here what its maker proved.
+
+        Raises:
+            BundleError: It does not.
+        """
+        classifier = Classifier(self.bundle)
+        classifier.check_golden()
+        return classifier
+
+    @property
+    def identity(self) -> messages.ModelState:
+        """The model as snapshots name it."""
+        manifest = self.bundle.manifest
+        return messages.ModelState(name=manifest.name, version=manifest.version, sha256=self.bundle.sha256)
+
+    @property
+    def unknown_below(self) -> float:
+        """The confidence under which an answer is "unknown"."""
+        own = self.config.rules.unknown_below
+        return self.bundle.manifest.calibration.unknown_below if own is None else own
+
+
+def read(path: Path) -> Setup:
+    """Read a `device.yaml` and all that it names.
+
+    Raises:
+        ProblemsError: Everything that is wrong in config and planogram.
+        BundleError: The bundle alone is wrong.
+    """
+    document = config.read(path)
+    device = document.value
+    if device is None:
+        raise ProblemsError(document.problems, hint=_HINT)
+    problems = [*document.problems, *_not_yet(document, device)]
+    found, broken = _bundle(device)
+    labels = found.manifest.label_names if found else None
+    shelf = planogram.read(device.planogram, known_labels=labels)
+    problems += shelf.problems
+    if problems or shelf.value is None:
+        raise ProblemsError(problems, hint=_HINT)
+    if found is None:
+        raise broken or BundleError(f"Expected: a bundle at {device.bundle}.")
+    return Setup(device, shelf.value, found, read_picture(shelf.value.reference))
+
+
+_HINT = "`shelfkit agent check --config FILE` shows the same list without starting anything"
+
+
+def _bundle(device: DeviceConfig) -> tuple[Bundle | None, BundleError | None]:
+    try:
+        return bundle.read(device.bundle), None
+    except BundleError as exc:
+        return None, exc
+
+
+def _not_yet(document: yamlfile.Document[DeviceConfig], device: DeviceConfig) -> list[Problem]:
+    """Name what the contract has and this version has not, rather than ignore it."""
+    wanted = {
+        ("updates", "url"): device.updates.url is not None,
+        ("home_assistant",): device.home_assistant,
+        ("hard_examples", "enabled"): device.hard_examples.enabled,
+        ("privacy", "snapshots"): device.privacy.snapshots,
+    }
+    return [
+        document.problem(key, "not in this version of the agent; leave it out")
+        for key, asked in wanted.items()
+        if asked
+    ]
