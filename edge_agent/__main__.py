@@ -97,7 +97,8 @@ def check(
     else:
         typer.echo(
             f"{config}: good. {made.config.device} in store {made.config.store}, "
-            f"shelf {made.planogram.shelf} with {len(made.planogram.slots)} slots, model {manifest.name} {manifest.version}"
+            f"shelf {made.planogram.shelf} with {len(made.planogram.slots)} slots, "
+            f"model {manifest.name} {manifest.version}"
         )
 
 

@@ -1,0 +1,357 @@
+"""The kit's one MQTT adapter, over paho.
+
+What it hides: MQTT 5 first and a new 3.1.1 client where a broker refuses that; a fresh paho client
+for each connection (its queue lives in memory alone and resends without a bound); waiting with full
+jitter between attempts. What it does not hide: nothing is queued here. `publish` says None while
+there is no connection, and callbacks do nothing but put notices into a queue that one thread reads.
+"""
+
+import contextlib
+import logging
+import random
+import threading
+from dataclasses import dataclass
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge_agent.contracts import config
+from edge_agent.contracts.errors import ConfigError, UsageError
+
+log = logging.getLogger(__name__)
+
+_KEEPALIVE_S = 30
+_CONNECT_TIMEOUT_S = 5.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
+_GOODBYE_S = 3.0
+_DEFAULT_RECEIVE_MAXIMUM = 20
+_NO_SUBSCRIBERS = 0x10
+_FAILURE = 0x80
+_UNSUPPORTED_VERSION = {0x84, 0x01}
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+Token = tuple[int, int]
+"""Which publication a `Delivered` speaks of: connection and message id."""
+Handle = tuple[int, int, int]
+"""What `acknowledge` needs: connection, message id, QoS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a broker is, and how to be let in."""
+
+    host: str
+    port: int
+    tls: config.Tls | None = None
+    encrypted: bool = False
+    username: str | None = None
+    password: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One message to send."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    content_type: str | None = None
+    expiry_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker let us in; it takes this many unacknowledged messages at a time."""
+
+    receive_maximum: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The broker said no, to the connection or to a subscription."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection is gone, or did not come about; another attempt follows."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The broker answered a publication (PUBACK); `ok` means no more than that it has it in memory."""
+
+    token: Token
+    ok: bool
+    no_subscribers: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message came in."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    handle: Handle
+
+
+Notice = Connected | Refused | Disconnected | Delivered | Received
+
+
+class Link:
+    """A connection that is always being made again. Belongs to one thread; a context manager.
+
+    Args:
+        address: Of the broker.
+        client_id: The same each time: the broker keeps the session under it.
+        will: What the broker says for us when we are gone.
+        subscriptions: Topic filters, each with QoS 1.
+        session_expiry_s: How long the broker keeps the session (MQTT 5).
+        manual_ack: Incoming messages stay with the broker until `acknowledge`.
+        rng: For the waits between attempts.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        client_id: str,
+        will: Publication | None = None,
+        subscriptions: tuple[str, ...] = (),
+        session_expiry_s: int = 0,
+        manual_ack: bool = False,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.notices: SimpleQueue[Notice] = SimpleQueue()
+        self._address, self._client_id, self._will = address, client_id, will
+        self._subscriptions, self._session_expiry_s = subscriptions, session_expiry_s
+        self._manual_ack, self._rng = manual_ack, rng or random.Random()  # noqa: S311 - jitter
+        self._version = paho.MQTTv5
+        self._generation = 0
+        self._client: paho.Client | None = None
+        self._open = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+
+    def publish(self, publication: Publication) -> Token | None:
+        """Hand a message to the broker with QoS 1; None while there is no connection."""
+        client, generation = self._client, self._generation
+        if client is None or not self._open:
+            return None
+        info = client.publish(
+            publication.topic,
+            publication.payload,
+            qos=1,
+            retain=publication.retain,
+            properties=self._publish_properties(publication),
+        )
+        return (generation, info.mid) if info.rc == paho.MQTT_ERR_SUCCESS else None
+
+    def acknowledge(self, handle: Handle) -> None:
+        """Tell the broker that a message of this connection has been dealt with."""
+        client = self._client
+        if client is not None and handle[0] == self._generation:
+            client.ack(handle[1], handle[2])
+
+    def close(self, goodbye: Publication | None = None) -> None:
+        """Say goodbye, wait until the broker has it, and leave."""
+        if self._ended.is_set():
+            return
+        client = self._client
+        if client is not None and self._open and goodbye is not None:
+            info = client.publish(goodbye.topic, goodbye.payload, qos=1, retain=goodbye.retain)
+            with contextlib.suppress(RuntimeError, ValueError):  # the connection went away meanwhile
+                info.wait_for_publish(_GOODBYE_S)
+        self._ended.set()
+        if client is not None:
+            client.disconnect()
+        self._thread.join(timeout=2 * _CONNECT_TIMEOUT_S)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._ended.is_set():
+            welcome = self._connection()
+            failures = 0 if welcome else failures + 1
+            ceiling = min(_FIRST_WAIT_S * 2**failures, _LONGEST_WAIT_S)
+            self._ended.wait(self._rng.uniform(0, ceiling))
+
+    def _connection(self) -> bool:
+        """Hold one connection from its beginning to its end; return whether the broker let us in."""
+        self._generation += 1
+        met = _Meeting(self._generation)
+        client = self._made(met)
+        try:
+            client.connect(self._address.host, self._address.port, _KEEPALIVE_S, **self._connect_options())
+            self._client = client
+            client.loop_forever(timeout=0.2)
+        except (OSError, ValueError) as exc:
+            met.reason = str(exc)
+        self._open = False
+        self._client = None
+        self.notices.put(Disconnected(met.reason or "the broker closed the connection"))
+        # A broker that knows no version 5 says so, or just hangs up. Each new meeting begins with 5.
+        older = not met.welcome and (met.unsupported or (met.reached and not met.answered))
+        self._version = paho.MQTTv311 if older and self._version == paho.MQTTv5 else paho.MQTTv5
+        return met.welcome
+
+    def _made(self, met: "_Meeting") -> paho.Client:
+        options: dict[str, Any] = (
+            {} if self._version == paho.MQTTv5 else {"clean_session": self._session_expiry_s == 0}
+        )
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=self._version,
+            reconnect_on_failure=False,
+            manual_ack=self._manual_ack,
+            userdata=met,
+            **options,
+        )
+        client.connect_timeout = _CONNECT_TIMEOUT_S
+        if self._address.username is not None:
+            client.username_pw_set(self._address.username, self._address.password)
+        if self._address.encrypted:
+            _tls(client, self._address.tls)
+        if self._will is not None:
+            client.will_set(self._will.topic, self._will.payload, qos=1, retain=self._will.retain)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
+        return client
+
+    # Every callback puts a notice into the queue, and nothing more; paho hands the meeting back.
+
+    def _on_connect(
+        self, client: paho.Client, met: "_Meeting", _flags: object, code: ReasonCode, properties: object
+    ) -> None:
+        met.answered = True
+        if code.is_failure:
+            met.reason = str(code)
+            met.unsupported = code.value in _UNSUPPORTED_VERSION
+            if not met.unsupported:
+                self.notices.put(Refused(str(code)))
+            client.disconnect()
+            return
+        met.welcome = True
+        if self._subscriptions:
+            client.subscribe([(name, 1) for name in self._subscriptions])
+        self._open = True
+        maximum = getattr(properties, "ReceiveMaximum", _DEFAULT_RECEIVE_MAXIMUM)
+        self.notices.put(Connected(int(maximum), "5" if self._version == paho.MQTTv5 else "3.1.1"))
+
+    def _on_disconnect(
+        self, _client: paho.Client, met: "_Meeting", _flags: object, code: ReasonCode, _properties: object
+    ) -> None:
+        self._open = False
+        met.reason = met.reason or str(code)
+
+    def _on_publish(
+        self, _client: paho.Client, met: "_Meeting", mid: int, code: ReasonCode, _properties: object
+    ) -> None:
+        token = (met.generation, mid)
+        self.notices.put(Delivered(token, code.value < _FAILURE, code.value == _NO_SUBSCRIBERS, str(code)))
+
+    def _on_message(self, _client: paho.Client, met: "_Meeting", message: paho.MQTTMessage) -> None:
+        handle = (met.generation, message.mid, message.qos)
+        self.notices.put(Received(message.topic, bytes(message.payload), message.retain, handle))
+
+    def _on_subscribe(
+        self, _client: paho.Client, _met: "_Meeting", _mid: int, codes: list[ReasonCode], _properties: object
+    ) -> None:
+        for name, code in zip(self._subscriptions, codes, strict=False):
+            if code.is_failure:
+                self.notices.put(Refused(f"subscription to {name}: {code}"))
+
+    def _connect_options(self) -> dict[str, Any]:
+        if self._version != paho.MQTTv5:
+            return {}
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = self._session_expiry_s
+        return {"clean_start": self._session_expiry_s == 0, "properties": properties}
+
+    def _publish_properties(self, publication: Publication) -> Properties | None:
+        if self._version != paho.MQTTv5:
+            return None
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        if publication.content_type is not None:
+            properties.ContentType = publication.content_type
+        if publication.expiry_s is not None:
+            properties.MessageExpiryInterval = publication.expiry_s
+        return properties
+
+
+@dataclass(slots=True)
+class _Meeting:
+    """What became of one attempt."""
+
+    generation: int
+    reached: bool = False
+    answered: bool = False
+    welcome: bool = False
+    unsupported: bool = False
+    reason: str = ""
+
+
+def _tls(client: paho.Client, tls: config.Tls | None) -> None:
+    try:
+        if tls is None:
+            client.tls_set()
+        else:
+            client.tls_set(str(tls.ca), str(tls.certificate), str(tls.key))
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"Expected: certificates for the broker. Received: {exc}.") from exc
+
+
+def address_of(broker: config.Broker) -> Address:
+    """Return the address that a `device.yaml` names."""
+    return Address(broker.host, broker.port, broker.tls, broker.tls is not None)
+
+
+def address_from_url(url: str) -> Address:
+    """Return the address of `mqtt://[user:password@]host[:port]`, or mqtts for TLS.
+
+    Raises:
+        UsageError: It is none.
+    """
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in _PORTS and parts.hostname and parts.path in {"", "/"}:
+            return Address(
+                parts.hostname,
+                parts.port or _PORTS[parts.scheme],
+                None,
+                parts.scheme == "mqtts",
+                unquote(parts.username) if parts.username else None,
+                unquote(parts.password) if parts.password else None,
+            )
+    raise UsageError(
+        f"Expected: a broker as mqtt://host:port. Received: {url!r}.",
+        hint="mqtts:// for TLS, mqtt://user:password@host where the broker wants a name",
+    )
