@@ -1,0 +1,117 @@
+"""`shelfkit dashboard`: the recorder of record and the live page, in one process."""
+
+import contextlib
+import ipaddress
+import sys
+import threading
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from dashboard.recorder import Recorder
+from dashboard.store import Store
+from dashboard.web import Hub, build_app
+from edge_agent.contracts.command import run_command
+from edge_agent.contracts.errors import ServiceError
+from edge_agent.contracts.topics import DeviceTopics
+from edge_agent.mqtt import Link, address_from_url
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+_SESSION_S = 7 * 24 * 3600
+
+
+@app.command()
+def dashboard(
+    broker: Annotated[str, typer.Option(help="mqtt://[user:password@]host[:port], mqtts:// for TLS.")],
+    database: Annotated[
+        str, typer.Option(help="sqlite:///FILE or postgresql://user:password@host/name.")
+    ] = "sqlite:///shelfkit.sqlite",
+    host: Annotated[str, typer.Option(help="Address of the page; there is no log-in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page.")] = 8080,
+    store: Annotated[str, typer.Option(help="Record this store alone; + is every store.")] = "+",
+    name: Annotated[str, typer.Option(help="MQTT client id: one recorder of record.")] = "svc-recorder",
+) -> None:
+    """Record every event, acknowledge it to its device, and show the store's live page.
+
+    Run one recorder for each broker: devices forget an event when the recorder says that it has it.
+
+    \b
+    Examples:
+      shelfkit dashboard --broker mqtt://127.0.0.1
+      shelfkit dashboard --broker mqtt://mqtt.store --database postgresql://kit:secret@db/kit --port 80
+    """  # noqa: D301 - click needs the character itself to keep the lines
+    address = address_from_url(broker)
+    topics = DeviceTopics(store, "+")
+    if not _is_loopback(host):
+        typer.echo(f"warning: the page has no log-in, and listens on {host}", err=True)
+    with contextlib.ExitStack() as stack:
+        kept = Store(database)
+        stack.callback(kept.close)
+        hub = Hub()
+        link = stack.enter_context(
+            Link(
+                address,
+                client_id=name,
+                subscriptions=(topics.event("+"), topics.state, topics.health),
+                session_expiry_s=_SESSION_S,
+                manual_ack=True,
+            )
+        )
+        recorder = Recorder(link, kept, hub.changed)
+        settings = uvicorn.Config(
+            build_app(kept, hub, lambda: recorder.connected),
+            host=host,
+            port=port,
+            log_level="warning",
+            timeout_graceful_shutdown=1,
+        )
+        server = _Server(settings)
+        stopping = threading.Event()
+        thread = threading.Thread(target=_record, args=(recorder, stopping, server), name="recorder")
+        thread.start()
+        try:
+            server.run()
+        finally:
+            stopping.set()
+            thread.join()
+    if recorder.error is not None:
+        raise recorder.error
+
+
+class _Server(uvicorn.Server):
+    """Says where the page is once it is there, and takes a busy port for an error of ours."""
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        try:
+            await super().startup(sockets)  # type: ignore[arg-type]
+        except SystemExit as exc:
+            raise ServiceError(
+                f"Expected: a free port {self.config.port}. Received: one that is taken.",
+                hint="name another one with --port; 0 takes any that is free",
+            ) from exc
+        for listening in self.servers:
+            for channel in listening.sockets:
+                host, port = channel.getsockname()[:2]
+                typer.echo(f"http://{host}:{port}", err=False)
+        sys.stdout.flush()
+
+
+def _record(recorder: Recorder, stopping: threading.Event, server: uvicorn.Server) -> None:
+    """Run the recorder; where it cannot go on there is nothing to show either."""
+    try:
+        recorder.run(stopping)
+    finally:
+        server.should_exit = True
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(app))
