@@ -42,6 +42,26 @@ class DeviceTopics:
         """Where the agent answers a command."""
         return self._at(f"reply/{name}")
 
+    @property
+    def desired(self) -> str:
+        """Where a rollout retains what a device is to run."""
+        return self._at("desired")
+
+    @property
+    def reported(self) -> str:
+        """Where a device retains how far it is with that."""
+        return self._at("reported")
+
+    @property
+    def certificate_request(self) -> str:
+        """Where a device asks for a new certificate."""
+        return self._at("cert/request")
+
+    @property
+    def certificate_response(self) -> str:
+        """Where the fleet's CA answers."""
+        return self._at("cert/response")
+
 
 def parse(topic: str) -> tuple[DeviceTopics, str] | None:
     """Split a topic into its device and the rest (`event/low-stock`, `state`); None for a foreign one."""

@@ -1,0 +1,75 @@
+"""`shelfkit deploy`: the store's broker; bringing bundles onto devices comes later."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.broker import BrokerPlan, write_broker
+from edge_agent.contracts.command import print_json, run_command
+from edge_agent.contracts.errors import UsageError
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Set up the store's broker; bring bundles onto devices.",
+)
+
+
+@app.callback()
+def deploy() -> None:
+    """Set up the store's broker."""
+
+
+@app.command()
+def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    out: Annotated[Path, typer.Option(help="New folder for the configuration.")],
+    store: Annotated[str, typer.Option(help="The store; devices may speak for this one alone.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: 8883, or 1883 with --loopback.")] = 0,
+    ca: Annotated[str, typer.Option(help="CA of the devices' certificates, on the broker.")] = "ca.pem",
+    certificate: Annotated[str, typer.Option(help="The broker's own, on the broker.")] = "broker.pem",
+    key: Annotated[str, typer.Option(help="Its key, on the broker.")] = "broker.key",
+    consumer: Annotated[
+        list[str] | None, typer.Option(help="Certificate name of a consumer of events; may be repeated.")
+    ] = None,
+    loopback: Annotated[
+        bool, typer.Option("--loopback", help="For one machine alone: 127.0.0.1, no certificates.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write a ready mosquitto configuration for a store.
+
+    Everybody shows a certificate and is known by its common name: a device may write only below its
+    own name in its own store, the recorder (svc-recorder) may acknowledge, an operator
+    (svc-operator) may command, consumers may listen. Nothing is queued with a limit, because
+    mosquitto's default drops silently.
+
+    \b
+    Examples:
+      shelfkit deploy broker --store 0417 --out broker
+      shelfkit deploy broker --store 0417 --consumer stock-alerts --out broker
+      shelfkit deploy broker --loopback --out broker && mosquitto -c broker/mosquitto.conf
+    """  # noqa: D301 - click needs the character itself to keep the lines
+    if not loopback and not store:
+        raise UsageError("Expected: --store, or --loopback. Received: neither.")
+    plan = BrokerPlan(
+        store=store,
+        port=port or (1883 if loopback else 8883),
+        loopback=loopback,
+        ca=ca,
+        certificate=certificate,
+        key=key,
+        consumers=tuple(consumer or ()),
+    )
+    written = write_broker(out, plan)
+    if as_json:
+        print_json({"files": [str(path) for path in written], "port": plan.port})
+    else:
+        typer.echo(f"{out}: {', '.join(path.name for path in written)}; start: mosquitto -c {written[0]}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(app))
