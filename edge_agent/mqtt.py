@@ -10,7 +10,7 @@ import contextlib
 import logging
 import random
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
@@ -28,7 +28,7 @@ from edge_agent.contracts.errors import ConfigError, UsageError
 log = logging.getLogger(__name__)
 
 _KEEPALIVE_S = 30
-_CONNECT_TIMEOUT_S = 5.0
+_CONNECT_TIMEOUT_S = 4.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _GOODBYE_S = 3.0
 _DEFAULT_RECEIVE_MAXIMUM = 20
@@ -207,15 +207,25 @@ class Link:
         client = self._made(met)
         try:
             client.connect(self._address.host, self._address.port, _KEEPALIVE_S, **self._connect_options())
-            self._client = client
-            client.loop_forever(timeout=0.2)
         except (OSError, ValueError) as exc:
             met.reason = str(exc)
-        self._open = False
+        else:
+            met.reached = True
+            self._client = client
+            # In paho's own thread: only then does publishing from another one go through its queue.
+            client.loop_start()
+            if met.answer.wait(_CONNECT_TIMEOUT_S):
+                met.end.wait()
+            else:
+                met.reason = "no answer to our greeting"
+            self._open = False
+            client.disconnect()
+            client.loop_stop()
         self._client = None
         self.notices.put(Disconnected(met.reason or "the broker closed the connection"))
         # A broker that knows no version 5 says so, or just hangs up. Each new meeting begins with 5.
-        older = not met.welcome and (met.unsupported or (met.reached and not met.answered))
+        silent = met.reached and (met.hung_up or not met.answer.is_set())
+        older = not met.welcome and (met.unsupported or silent)
         self._version = paho.MQTTv311 if older and self._version == paho.MQTTv5 else paho.MQTTv5
         return met.welcome
 
@@ -251,7 +261,7 @@ class Link:
     def _on_connect(
         self, client: paho.Client, met: "_Meeting", _flags: object, code: ReasonCode, properties: object
     ) -> None:
-        met.answered = True
+        met.answer.set()
         if code.is_failure:
             met.reason = str(code)
             met.unsupported = code.value in _UNSUPPORTED_VERSION
@@ -271,6 +281,10 @@ class Link:
     ) -> None:
         self._open = False
         met.reason = met.reason or str(code)
+        # Also where it hung up instead of answering.
+        met.hung_up = not met.answer.is_set()
+        met.answer.set()
+        met.end.set()
 
     def _on_publish(
         self, _client: paho.Client, met: "_Meeting", mid: int, code: ReasonCode, _properties: object
@@ -313,10 +327,12 @@ class _Meeting:
 
     generation: int
     reached: bool = False
-    answered: bool = False
+    hung_up: bool = False
     welcome: bool = False
     unsupported: bool = False
     reason: str = ""
+    answer: threading.Event = field(default_factory=threading.Event)
+    end: threading.Event = field(default_factory=threading.Event)
 
 
 def _tls(client: paho.Client, tls: config.Tls | None) -> None:

@@ -67,7 +67,10 @@ class StreamCamera(Camera):
     def _open(self) -> cv2.VideoCapture:
         source = self._settings.source
         if source.startswith("v4l2:"):
-            capture = cv2.VideoCapture(source.removeprefix("v4l2:"), cv2.CAP_V4L2)
+            device = source.removeprefix("v4l2:")
+            number = device.removeprefix("/dev/video")
+            # By number where it has one: not every build of OpenCV opens a device by its name.
+            capture = cv2.VideoCapture(int(number) if number.isdigit() else device, cv2.CAP_V4L2)
             if self._settings.width and self._settings.height:
                 capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._settings.width)
                 capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._settings.height)

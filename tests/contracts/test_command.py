@@ -66,7 +66,7 @@ def test_a_group_has_a_default_command(
     app = typer.Typer(cls=DefaultCommandGroup)
 
     @app.command()
-    def first(file: str = typer.Argument(""), loud: bool = False) -> None:  # noqa: FBT001 - a typer flag
+    def first(file: str = typer.Argument(""), loud: bool = False) -> None:
         typer.echo(f"first {loud} {file}")
 
     @app.command()

@@ -1,0 +1,211 @@
+"""Delivery against brokers of every temper, simulated: nothing lost, and no more resent than needed."""
+
+import itertools
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_agent.contracts import messages
+from edge_agent.contracts.topics import DeviceTopics
+from edge_agent.mqtt import Connected, Delivered, Disconnected, Publication, Received, Token
+from edge_agent.outbox import Row
+from edge_agent.publisher import WINDOW, Publisher
+
+TOPICS = DeviceTopics("0417", "cam")
+STREAM = "7f0c9a52d1b84d0e8f4c2b1a90e7d655"
+
+
+class Queue:
+    """An outbox in memory."""
+
+    stream = STREAM
+
+    def __init__(self, count: int) -> None:
+        self.rows = [Row(number, "restocked", str(number).encode()) for number in range(1, count + 1)]
+        self.last = count
+
+    def after(self, sequence: int, limit: int) -> list[Row]:
+        return [row for row in self.rows if row.sequence > sequence][:limit]
+
+    def forget_up_to(self, sequence: int) -> None:
+        self.rows = [row for row in self.rows if row.sequence > sequence]
+
+
+@dataclass
+class Wire:
+    """A connection that only notes what was sent."""
+
+    up: bool = True
+    sent: list[int] = field(default_factory=list)
+
+    def publish(self, publication: Publication) -> Token | None:
+        if not self.up:
+            return None
+        self.sent.append(int(publication.payload))
+        return 1, len(self.sent)
+
+
+def make(count: int, *, by_broker: bool = False) -> tuple[Publisher, Queue, Wire]:
+    queue, wire = Queue(count), Wire()
+    publisher = Publisher(
+        queue, wire, topics=TOPICS, ack_timeout_s=10, by_broker=by_broker, rng=random.Random(1)
+    )
+    return publisher, queue, wire
+
+
+def puback(number: int, *, ok: bool = True, nobody: bool = False) -> Delivered:
+    return Delivered((1, number), ok, nobody, "")
+
+
+def ack(upto: int, stream: str = STREAM) -> Received:
+    payload = messages.encode(messages.Ack(stream=stream, upto=upto))
+    return Received(TOPICS.ack, payload, False, (1, 1, 1))
+
+
+def connected(maximum: int = 100) -> Connected:
+    return Connected(maximum, "5")
+
+
+def test_nothing_is_sent_before_there_is_a_connection() -> None:
+    publisher, _, wire = make(3)
+    publisher.pump(0)
+    assert wire.sent == []
+    publisher.on(connected(), 0)
+    publisher.pump(0)
+    assert wire.sent == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("maximum", "window"), [(100, WINDOW), (5, 5), (0, 1)])
+def test_the_window_is_bounded_by_us_and_by_the_broker(maximum: int, window: int) -> None:
+    publisher, _, wire = make(200)
+    publisher.on(connected(maximum), 0)
+    publisher.pump(0)
+    publisher.pump(1)
+    assert len(wire.sent) == window
+    publisher.on(puback(1), 1)
+    publisher.pump(1)
+    assert len(wire.sent) == window + 1
+
+
+def test_a_puback_forgets_nothing() -> None:
+    publisher, queue, _ = make(3)
+    publisher.on(connected(), 0)
+    publisher.pump(0)
+    for number in (1, 2, 3):
+        publisher.on(puback(number), 0)
+    assert len(queue.rows) == 3
+    publisher.on(ack(2), 1)
+    assert [row.sequence for row in queue.rows] == [3]
+
+
+@pytest.mark.parametrize("answer", [puback(2, ok=False), puback(2, nobody=True)])
+def test_a_refusal_and_an_empty_room_rewind(answer: Delivered) -> None:
+    publisher, _, wire = make(3)
+    publisher.on(connected(), 0)
+    publisher.pump(0)
+    publisher.on(puback(1), 0)
+    publisher.on(answer, 0)
+    publisher.pump(120)
+    assert wire.sent == [1, 2, 3, 1, 2, 3]
+
+
+def test_an_acknowledgement_that_stands_still_rewinds_with_longer_and_longer_waits() -> None:
+    publisher, _, wire = make(2)
+    publisher.on(connected(), 0)
+    moments: list[float] = []
+    for tick in range(4000):
+        now, before = tick / 10, len(wire.sent)
+        publisher.pump(now)
+        moments += [now] * (len(wire.sent) > before)
+        for number in range(before, len(wire.sent)):
+            publisher.on(puback(number + 1), now)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    assert wire.sent[:4] == [1, 2, 1, 2]
+    assert min(gaps) >= 10
+    assert 5 <= len(moments) <= 30
+
+
+def test_an_acknowledgement_that_stands_still_is_noticed_while_events_go_on_coming() -> None:
+    publisher, queue, wire = make(0)
+    publisher.on(connected(), 0)
+    for second in range(40):
+        queue.last += 1
+        queue.rows.append(Row(queue.last, "restocked", str(queue.last).encode()))
+        before = len(wire.sent)
+        publisher.pump(float(second))
+        for number in range(before, len(wire.sent)):
+            publisher.on(puback(number + 1), float(second))
+    assert Counter(wire.sent)[1] >= 2
+
+
+@pytest.mark.parametrize(
+    "foreign", [ack(2, "0" * 32), ack(99), Received(TOPICS.ack, b"no json", False, (1, 1, 1))]
+)
+def test_an_acknowledgement_of_something_else_is_not_ours(foreign: Received) -> None:
+    publisher, queue, _ = make(3)
+    publisher.on(connected(), 0)
+    publisher.pump(0)
+    publisher.on(foreign, 0)
+    assert len(queue.rows) == 3
+
+
+def test_a_new_connection_begins_at_the_last_acknowledgement() -> None:
+    publisher, _, wire = make(30)
+    publisher.on(connected(), 0)
+    publisher.pump(0)
+    publisher.on(ack(4), 0)
+    publisher.on(Disconnected(""), 1)
+    publisher.pump(1)
+    publisher.on(connected(), 2)
+    publisher.pump(2)
+    assert wire.sent[WINDOW:] == list(range(5, 5 + WINDOW))
+
+
+def test_without_a_recorder_a_puback_of_it_and_all_before_it_forgets() -> None:
+    publisher, queue, _ = make(3, by_broker=True)
+    publisher.on(connected(), 0)
+    publisher.pump(0)
+    publisher.on(puback(2), 0)
+    assert len(queue.rows) == 3
+    publisher.on(puback(1), 0)
+    assert [row.sequence for row in queue.rows] == [3]
+    publisher.pump(100)
+    assert len(queue.rows) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6))
+def test_whatever_the_broker_does_everything_arrives(seed: int) -> None:
+    """A broker that loses messages, says so or not, and hangs up; a recorder that acks what it has."""
+    chance = random.Random(seed)
+    publisher, queue, wire = make(60)
+    there: set[int] = set()
+    done, now = 0, 0.0
+    for step in range(6000):
+        now += 0.2
+        well = step > 1500
+        if not well and chance.random() < 0.03:
+            wire.up = False
+            publisher.on(Disconnected(""), now)
+        elif not publisher.connected:
+            wire.up = True
+            publisher.on(connected(), now)
+        publisher.pump(now)
+        for number in range(done + 1, len(wire.sent) + 1):
+            fate = "good" if well else chance.choice(["good", "good", "lost", "refused", "nobody", "silence"])
+            if fate == "good":
+                there.add(wire.sent[number - 1])
+            if fate != "silence":
+                publisher.on(puback(number, ok=fate != "refused", nobody=fate == "nobody"), now)
+        done = len(wire.sent)
+        whole = next(number for number in range(62) if number + 1 not in there)
+        if chance.random() < 0.5:
+            publisher.on(ack(whole), now)
+        if not queue.rows:
+            break
+    assert queue.rows == []
+    assert there == set(range(1, 61))
