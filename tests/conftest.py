@@ -3,6 +3,7 @@
 In CI nothing skips: a missing part is a failure there.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -74,28 +75,44 @@ def kit() -> Kit:
     return run
 
 
+Made = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory, kit: Kit) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Make a folder once for all test processes that run side by side."""
+    base = tmp_path_factory.getbasetemp()
+    place = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+    def make(name: str, maker: Callable[[Path], object]) -> Path:
+        folder = place / "made" / name
+        folder.parent.mkdir(exist_ok=True)
+        with (folder.parent / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                maker(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def photos(made: Made, kit: Kit) -> Path:
     """Rendered training photos."""
-    folder = tmp_path_factory.mktemp("photos") / "photos"
-    kit("agent", "render", "--photos", folder, "--seed", 1, "--count", 50)
-    return folder
+    return made("photos", lambda out: kit("agent", "render", "--photos", out, "--seed", 1, "--count", 40))
 
 
 @pytest.fixture(scope="session")
-def run_folder(tmp_path_factory: pytest.TempPathFactory, photos: Path, kit: Kit) -> Path:
+def run_folder(made: Made, photos: Path, kit: Kit) -> Path:
     """A run directory: a real model, trained on the rendered photos as the demo does."""
-    folder = tmp_path_factory.mktemp("run") / "run"
-    kit("train", photos, "--out", folder, "--image-px", 64, "--epochs", 12, "--name", "demo")
-    return folder
+    small = ("--image-px", 64, "--epochs", 12, "--name", "demo")
+    return made("run", lambda out: kit("train", photos, "--out", out, *small))
 
 
 @pytest.fixture(scope="session")
-def bundle_folder(tmp_path_factory: pytest.TempPathFactory, run_folder: Path, kit: Kit) -> Path:
+def bundle_folder(made: Made, run_folder: Path, kit: Kit) -> Path:
     """A bundle: the same model, int8."""
-    folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    kit("convert", "--int8", run_folder, "--out", folder)
-    return folder
+    return made("bundle", lambda out: kit("convert", "--int8", run_folder, "--out", out))
 
 
 @pytest.fixture
