@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from edge_agent.contracts import run as runs
 from edge_agent.contracts.command import DefaultCommandGroup, print_json, run_command
 from edge_agent.contracts.dataset import PARTS
 from edge_agent.contracts.errors import UsageError
@@ -61,6 +62,8 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
             f"Expected: --out as a new folder. Received: {out}, which exists.",
             hint="name another one; a bundle is never written over another",
         )
+    quantizer, found = _quantization(quantization), runs.read(run)
+    found.calibration()
     # Keras reads these when it is imported; importing takes seconds, so bad arguments come first.
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -71,9 +74,9 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
         max_drop_points=max_drop, max_recall_drop_points=max_recall_drop, min_agreement=min_agreement
     )
     made = make(
-        run,
+        found,
         out,
-        quantization=_quantization(quantization),
+        quantization=quantizer,
         budget=budget,
         name=name,
         bundle_version=version,

@@ -11,7 +11,6 @@ from convert import package
 from convert.parity import Budget, compare, judge
 from convert.quantize import quantize, require_int8
 from edge_agent.classifier import TfliteModel
-from edge_agent.contracts import run as runs
 from edge_agent.contracts.bundle import Bundle
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.run import Run, Samples
@@ -19,7 +18,7 @@ from edge_agent.contracts.scoring import Floats
 
 
 def make(
-    path: Path,
+    run: Run,
     out: Path,
     *,
     quantization: Literal["ptq", "qat"],
@@ -31,7 +30,7 @@ def make(
     """Make a bundle.
 
     Args:
-        path: Run directory.
+        run: Read, and therefore checked.
         out: New.
         quantization: After training, or aware of it.
         budget: What the gate allows.
@@ -44,7 +43,6 @@ def make(
         GateError: The int8 model is not as good as the float one; nothing was written.
         BundleError: It cannot be written.
     """
-    run = runs.read(path)
     calibration, holdout = run.calibration(), run.holdout()
     model = _load(run)
     labels = [entry.label for entry in run.info.classes]

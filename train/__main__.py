@@ -13,10 +13,12 @@ from rich.progress import track
 from edge_agent.contracts.command import print_json, run_command
 from edge_agent.contracts.errors import UsageError
 from train.config import PRESETS, Preset, TrainConfig
+from train.prepare import prepare
 
 T = TypeVar("T")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 _DEFAULT = TrainConfig()
+_NAMED = 20
 
 
 @app.command()
@@ -62,7 +64,12 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
         augment=augment,
         seed=seed,
     )
-    # Keras reads these when it is imported; importing takes seconds, so bad arguments come first.
+    prepared = prepare(data, config, levels=_levels(levels), progress=_shown)
+    for item in prepared.rejected[:_NAMED]:
+        typer.echo(f"left out: {item.name}: {item.reason}", err=True)
+    if len(prepared.rejected) > _NAMED:
+        typer.echo(f"... and {len(prepared.rejected) - _NAMED} more; the report names all", err=True)
+    # Keras reads these when it is imported; importing takes seconds, so bad data comes first.
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from train import fit  # noqa: PLC0415
@@ -71,24 +78,11 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
     def callbacks(epochs: int, steps: int) -> list[Any]:
         return [Told(epochs, steps, config.batch_size, Console(stderr=True))]
 
-    trained = fit.train(
-        data,
-        out,
-        config,
-        name=name or out.resolve().name,
-        levels=_levels(levels),
-        decoding=_shown,
-        callbacks=callbacks,
-    )
-    metrics = trained.info.metrics
-    for item in trained.rejected[:20]:
-        typer.echo(f"left out: {item.name}: {item.reason}", err=True)
-    if len(trained.rejected) > 20:  # noqa: PLR2004 - enough to see what is wrong
-        typer.echo(f"... and {len(trained.rejected) - 20} more; see {out / 'report.html'}", err=True)
+    info = fit.train(prepared, out, config, name=name or out.resolve().name, callbacks=callbacks)
+    metrics = info.metrics
     if as_json:
-        print_json(
-            {"run": str(out), "photos": trained.photos, "rejected": len(trained.rejected), "metrics": metrics}
-        )
+        counts = {"photos": len(prepared.pictures), "rejected": len(prepared.rejected)}
+        print_json({"run": str(out), **counts, "metrics": metrics})
         return
     low, high = metrics["holdout_accuracy_95"]
     typer.echo(

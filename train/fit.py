@@ -4,18 +4,17 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.contracts import dataset, photos, run
+from edge_agent.contracts import photos, run
 from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.photos import Dataset, Pictures, Rejected
+from edge_agent.contracts.photos import Dataset, Pictures
 from edge_agent.contracts.scoring import (
     Floats,
     accuracy,
@@ -29,8 +28,9 @@ from edge_agent.contracts.scoring import (
 from train.augment import augment
 from train.config import TrainConfig
 from train.model import build_model
+from train.prepare import Prepared
 from train.report import Evidence, write_report
-from train.split import Split, split
+from train.split import Split
 
 _UNKNOWN_SHARE = 0.01
 _UNKNOWN_AT_MOST = 0.5
@@ -39,43 +39,28 @@ _HEAVIEST = 10.0
 _PACKAGES = ("shelfkit", "keras", "tensorflow", "numpy", "opencv-python-headless")
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What a run came to."""
-
-    info: run.RunInfo
-    rejected: list[Rejected]
-    photos: int
-
-
 def train(
-    data: Path,
+    prepared: Prepared,
     out: Path,
     config: TrainConfig,
     *,
     name: str,
-    levels: Literal["fine", "coarse"] = "fine",
-    decoding: photos.Progress[photos.Photo],
     callbacks: Callable[[int, int], list[Any]],
-) -> Trained:
-    """Train on a data set and leave a run directory.
+) -> run.RunInfo:
+    """Train on prepared photos and leave a run directory.
 
     Args:
-        data: Any layout of `contracts.dataset`.
+        prepared: Photos, and who sees which.
         out: New; written beside and renamed when everything is in it.
         config: Decides the rest.
         name: Of the model, as events will carry it.
-        levels: For data sets with two levels of classes.
-        decoding: Shows how far decoding is.
         callbacks: Keras callbacks, given epochs and steps of an epoch.
 
     Raises:
-        DataError: The photos cannot be used, or the place cannot be written.
+        DataError: The place cannot be written.
     """
     keras.utils.set_random_seed(config.seed)
-    found = dataset.read(data, levels=levels)
-    pictures, rejected = photos.decode(found, config.image_px, config.image_px, decoding)
-    parts = split(pictures, found.labels, config)
+    found, pictures, parts = prepared.dataset, prepared.pictures, prepared.parts
     model = build_model(keras, config, len(found.classes))
     _fit(model, pictures, parts, config, callbacks)
 
@@ -99,9 +84,9 @@ def train(
         metrics=_metrics(found, holdout.labels, scores, temperature),
         packages={package: version(package) for package in _PACKAGES},
     )
-    evidence = Evidence(info, found, rejected, holdout, softmax(scores, temperature))
+    evidence = Evidence(info, found, prepared.rejected, holdout, softmax(scores, temperature))
     _write(out, model, info, pictures, parts, evidence)
-    return Trained(info, rejected, len(pictures))
+    return info
 
 
 def logits(model: Any, images: NDArray[np.uint8]) -> Floats:  # noqa: ANN401 - Keras has no types

@@ -83,10 +83,12 @@ def _refuse_shared(pictures: Pictures, own: NDArray[np.str_]) -> None:
 def _divide(pictures: Pictures, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     """Split rows by group and equal content, every class in both parts where its groups allow it."""
     groups = _groups(pictures, rows)
-    folds = min(round(1 / share), len(set(groups.tolist())))
+    most = int(np.bincount(pictures.labels[rows]).max(initial=0))
+    folds = min(round(1 / share), len(set(groups.tolist())), most)
     if folds < 2:  # noqa: PLR2004 - one group cannot be split
         raise DataError(
-            "Expected: at least two groups of photos to split. Received: one group.",
+            f"Expected: at least two groups of photos to split. Received: {len(set(groups.tolist()))} of "
+            f"{len(rows)} photos.",
             hint="photos of one group never stand on two sides of a split; add another group",
         )
     folding = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

@@ -1,0 +1,123 @@
+"""Who sees which photo."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from edge_agent.contracts.errors import DataError
+from edge_agent.contracts.photos import Part, Photo, Pictures
+from train.config import TrainConfig
+from train.split import split
+
+LABELS = ["empty", "milk", "tea"]
+TRAIN: list[Part] = ["train"] * 9
+TEST: list[Part] = ["test"] * 9
+
+
+def pictures(
+    labels: Sequence[int],
+    *,
+    parts: Sequence[Part | None] | None = None,
+    groups: Sequence[object] | None = None,
+    ids: Sequence[object] | None = None,
+) -> Pictures:
+    photos = tuple(
+        Photo(
+            np.zeros((8, 8, 3), np.uint8),
+            label,
+            parts[row] if parts else None,
+            str(groups[row] if groups else row),
+            f"{row}.jpg",
+        )
+        for row, label in enumerate(labels)
+    )
+    names = tuple(str(ids[row] if ids else row) for row in range(len(labels)))
+    return Pictures(np.zeros((len(labels), 8, 8, 3), np.uint8), np.array(labels, np.int64), names, photos)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 6), st.integers(0, 1000))
+def test_parts_are_disjoint_and_groups_and_equal_photos_stay_together(
+    chance: int, size: int, seed: int
+) -> None:
+    rng = np.random.default_rng(chance)
+    labels = np.repeat([0, 1, 2], 40)
+    groups = rng.integers(0, 120 // size, 120)
+    ids = rng.integers(0, 100, 120)
+    made = pictures(labels.tolist(), groups=groups.tolist(), ids=ids.tolist())
+    try:
+        parts = split(made, LABELS, TrainConfig(seed=seed))
+    except DataError:
+        assume(False)
+    three = [set(parts.train.tolist()), set(parts.validation.tolist()), set(parts.holdout.tolist())]
+    assert set.union(*three) == set(range(120))
+    assert sum(map(len, three)) == 120
+    for of in (groups, ids):
+        sides = [{int(of[row]) for row in part} for part in three]
+        assert not sides[0] & sides[1]
+        assert not sides[0] & sides[2]
+        assert not sides[1] & sides[2]
+    assert set(parts.calibration.tolist()) <= three[0]
+
+
+def test_shares_are_about_those_that_were_asked_for() -> None:
+    parts = split(pictures([0, 1, 2] * 200), LABELS, TrainConfig())
+    assert 0.10 < len(parts.holdout) / 600 < 0.20
+    assert 0.08 < len(parts.validation) / 600 < 0.20
+
+
+@pytest.mark.parametrize(
+    ("own", "holdout", "validation"),
+    [
+        (["train", "test"], "test", "train"),
+        (["train", "val"], "val", "train"),
+        (["train", "val", "test"], "test", "val"),
+    ],
+)
+def test_the_data_sets_own_parts_are_respected(own: list[Part], holdout: str, validation: str) -> None:
+    parts: list[Part] = [own[row % len(own)] for row in range(180)]
+    made = pictures([row // 3 % 3 for row in range(180)], parts=list(parts))
+    found = split(made, LABELS, TrainConfig())
+    assert {parts[row] for row in found.holdout} == {holdout}
+    assert len(found.holdout) == parts.count(holdout)  # type: ignore[arg-type]
+    assert {parts[row] for row in found.validation} == {validation}
+    assert {parts[row] for row in found.train} == {"train"}
+
+
+def test_the_same_seed_splits_the_same() -> None:
+    made = pictures([0, 1, 2] * 50)
+    one, same, other = (split(made, LABELS, TrainConfig(seed=seed)) for seed in (1, 1, 2))
+    assert (one.holdout == same.holdout).all()
+    assert not np.array_equal(one.holdout, other.holdout)
+
+
+def test_calibration_has_every_class() -> None:
+    labels = [0] * 200 + [1] * 30 + [2] * 10
+    parts = split(pictures(labels), LABELS, TrainConfig(calibration_count=20))
+    assert len(parts.calibration) == 20
+    found = [labels[row] for row in parts.calibration]
+    assert min(found.count(label) for label in range(3)) >= 5
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (pictures([0] * 9 + [1] * 9 + [2] * 4), r"tea \(4\)"),
+        (pictures([0] * 9 + [1] * 9), r"tea \(0\)"),
+        (pictures([0, 1, 2] * 9, groups=[0] * 27), "two groups"),
+        (
+            pictures([0, 1, 2] * 9, parts=["train", "train", "test"] * 9, ids=[*range(25), 1, 2]),
+            "same picture|every class",
+        ),
+        (
+            pictures([0] * 9 + [1] * 9 + [2] * 9, parts=[*TRAIN, *TRAIN, *TEST]),
+            "training photos of every class",
+        ),
+    ],
+)
+def test_what_cannot_be_split(made: Pictures, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        split(made, LABELS, TrainConfig())
