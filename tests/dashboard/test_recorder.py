@@ -1,0 +1,146 @@
+"""The recorder against a real broker: commit, then the broker, then the device."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dashboard.recorder import Recorder
+from dashboard.store import Store
+from edge_agent.contracts import messages
+from edge_agent.contracts.messages import Ack, State
+from edge_agent.contracts.topics import DeviceTopics
+from edge_agent.mqtt import Link, Publication, Received
+from tests.brokers import Mosquitto, received, subscribed, wait_for
+from tests.conftest import find_program
+
+pytestmark = pytest.mark.broker
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+TOPICS = DeviceTopics("0417", "cam-12-01")
+STREAM = "7f0c9a52d1b84d0e8f4c2b1a90e7d655"
+
+
+@contextmanager
+def recording(broker: Mosquitto, store: Store) -> Iterator[Recorder]:
+    """Run a recorder beside the test."""
+    every = DeviceTopics("+", "+")
+    stopping, news = threading.Event(), threading.Event()
+    with Link(
+        broker.address,
+        client_id="svc-recorder",
+        subscriptions=(every.event("+"), every.state, every.health),
+        session_expiry_s=3600,
+        manual_ack=True,
+    ) as link:
+        recorder = Recorder(link, store, news.set)
+        thread = threading.Thread(target=recorder.run, args=(stopping,))
+        thread.start()
+        try:
+            end = time.monotonic() + 10
+            while not recorder.connected and time.monotonic() < end:
+                time.sleep(0.02)
+            # The subscription itself is answered a moment later; this test has no outbox to send again.
+            time.sleep(0.2)
+            yield recorder
+        finally:
+            stopping.set()
+            thread.join()
+
+
+def event(sequence: int, *, name: str = "event-restocked") -> bytes:
+    text = (GOLDEN / f"{name}.v1.json").read_text()
+    now = f"{sequence:016d}"
+    start = text.index('"sequence":"') + len('"sequence":"')
+    identity = text.index('"id":"') + len('"id":"')
+    text = text[:start] + now + text[start + 16 :]
+    return (text[:identity] + f"{sequence:08x}" + text[identity + 8 :]).encode()
+
+
+def send(link: Link, sequence: int) -> None:
+    link.publish(Publication(TOPICS.event("restocked"), event(sequence)))
+
+
+def acked(link: Link, upto: int) -> None:
+    """Wait until the recorder has said that it has everything up to a number."""
+
+    def right(notice: object) -> bool:
+        return (
+            isinstance(notice, Received)
+            and notice.topic == TOPICS.ack
+            and messages.decode(Ack, notice.payload) == Ack(stream=STREAM, upto=upto)
+        )
+
+    wait_for(link, right)
+
+
+def test_events_are_kept_once_and_acknowledged_without_holes(mosquitto: Mosquitto, store: Store) -> None:
+    with subscribed(mosquitto.address, TOPICS.ack) as device, recording(mosquitto, store):
+        send(device, 2)
+        acked(device, 0)
+        send(device, 1)
+        acked(device, 2)
+        for sequence in (1, 2, 3):
+            send(device, sequence)
+        acked(device, 3)
+    assert [int(row["event"]["sequence"]) for row in store.events(0, 100)] == [2, 1, 3]
+
+
+def test_what_came_while_it_was_away_is_not_lost(mosquitto: Mosquitto, store: Store) -> None:
+    with subscribed(mosquitto.address, TOPICS.ack) as device:
+        with recording(mosquitto, store):
+            send(device, 1)
+            acked(device, 1)
+        for sequence in (2, 3, 4):
+            send(device, sequence)
+        with recording(mosquitto, store):
+            acked(device, 4)
+
+
+def test_a_snapshot_moves_the_acknowledgement_past_what_is_gone(mosquitto: Mosquitto, store: Store) -> None:
+    state = messages.decode(State, (GOLDEN / "state.v1.json").read_bytes())
+    with subscribed(mosquitto.address, TOPICS.ack) as device, recording(mosquitto, store):
+        send(device, 1340)
+        acked(device, 0)
+        device.publish(Publication(TOPICS.state, messages.encode(state), retain=True))
+        acked(device, 1340)
+    assert [(gap["first"], gap["last"]) for gap in store.gaps()] == [(1, 1339)]
+    assert store.devices()[0]["state"]["shelf"] == "12"
+
+
+def test_a_new_kind_of_event_is_kept_and_what_is_none_is_left_out(mosquitto: Mosquitto, store: Store) -> None:
+    with subscribed(mosquitto.address, TOPICS.ack) as device, recording(mosquitto, store):
+        newer = event(1).replace(b"shelfkit.product.restocked.v1", b"shelfkit.product.price-changed.v1")
+        foreign = event(2).replace(b"cam-12-01", b"cam-12-02")
+        for payload in (b"no json", b"{}", foreign, newer):
+            device.publish(Publication(TOPICS.event("restocked"), payload))
+        acked(device, 1)
+    (row,) = store.events(0, 10)
+    assert row["event"]["type"] == "shelfkit.product.price-changed.v1"
+
+
+def test_acknowledgements_are_retained_for_a_device_that_comes_back(
+    mosquitto: Mosquitto, store: Store
+) -> None:
+    with subscribed(mosquitto.address, TOPICS.ack) as device, recording(mosquitto, store):
+        send(device, 1)
+        acked(device, 1)
+    with subscribed(mosquitto.address, client_id="later"):
+        pass
+    with Link(mosquitto.address, client_id="x", subscriptions=(TOPICS.ack,)) as later:
+        (found,) = received(later, 1)
+    assert found.retain
+
+
+def test_a_broker_that_will_not_have_it_ends_it(tmp_path: Path, store: Store) -> None:
+    lines = ("listener PORT 127.0.0.1", "allow_anonymous false")
+    with Mosquitto(find_program("mosquitto"), tmp_path / "b", lines=lines) as broker:
+        stopping = threading.Event()
+        with Link(broker.address, client_id="svc-recorder") as link:
+            recorder = Recorder(link, store, lambda: None)
+            recorder.run(stopping)
+        assert recorder.error is not None
+        assert recorder.error.exit_code == 8
