@@ -83,7 +83,7 @@ def configuration(plan: BrokerPlan, folder: Path) -> str:
         "# The default of 1000 drops silently what a subscriber that is away should have had.",
         "max_queued_messages 0",
         "max_inflight_messages 20",
-        "message_size_limit 1048576",
+        "max_packet_size 1048576",
         "persistent_client_expiration 14d",
         "log_dest stderr",
     ]
