@@ -3,8 +3,11 @@
 Usage: python docs/generate.py [--check]
 """
 
+import html
 import json
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -31,6 +34,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "bundle-manifest": bundle.Manifest,
     "run": run.RunInfo,
 }
+EXAMPLES = re.compile(r"\n?^Examples:\n((?:  .+\n)+)", re.MULTILINE)
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -41,7 +45,8 @@ def command_page(stage: str) -> str:
     command = get_command(app) if isinstance(app, typer.Typer) else app
     context = click.Context(command, info_name=f"shelfkit {stage}")
     text = get_docs_for_click(obj=command, ctx=context, name=f"shelfkit {stage}")
-    return "\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n"
+    text = "\n".join(line.rstrip() for line in html.unescape(text).strip().splitlines()) + "\n"
+    return EXAMPLES.sub(lambda found: f"Examples:\n\n```sh\n{textwrap.dedent(found[1])}```\n", text)
 
 
 def schema(model: type[BaseModel]) -> str:

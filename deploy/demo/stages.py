@@ -19,15 +19,11 @@ _STOP_S = 10.0
 _TAIL = 12
 
 
-class StageError(KitError):
-    """A stage of the demo that did not do its work; see its own message."""
-
-
 def run_stage(log: Path, *command: str) -> None:
     """Run a stage to its end.
 
     Raises:
-        StageError: It failed; with the end of what it said.
+        KitError: It failed; with the end of what it said.
         GateError: Its gate said no.
     """
     with log.open("wb") as file:
@@ -35,7 +31,7 @@ def run_stage(log: Path, *command: str) -> None:
             [sys.executable, "-m", *command], stdout=file, stderr=subprocess.STDOUT, env=_quiet(), check=False
         )
     if done.returncode:
-        kind = GateError if done.returncode == GateError.exit_code else StageError
+        kind = GateError if done.returncode == GateError.exit_code else KitError
         raise kind(
             f"Expected: `{command[0]}` to succeed. Received: exit code {done.returncode}.\n{_tail(log)}"
         )
@@ -53,10 +49,10 @@ class Running:
         """Return if it still runs.
 
         Raises:
-            StageError: It does not.
+            KitError: It does not.
         """
         if self.process.poll() is not None:
-            raise StageError(
+            raise KitError(
                 f"Expected: {self.name} to go on. Received: exit code {self.process.returncode}.\n"
                 f"{_tail(self.log)}"
             )
@@ -104,7 +100,7 @@ def wait_for_port(running_broker: Running, port: int, patience_s: float = 20.0) 
 
     Raises:
         ServiceError: Nobody did.
-        StageError: The process ended.
+        KitError: The process ended.
     """
     end = time.monotonic() + patience_s
     while time.monotonic() < end:
@@ -123,7 +119,7 @@ def wait_for_line(stage: Running, start: str, patience_s: float = 30.0) -> str:
 
     Raises:
         ServiceError: It did not.
-        StageError: The process ended.
+        KitError: The process ended.
     """
     end = time.monotonic() + patience_s
     while time.monotonic() < end:

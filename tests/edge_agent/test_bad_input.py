@@ -58,7 +58,7 @@ CASES: list[tuple[Callable[[Path], None], int, list[str]]] = [
     (edit("[1229.0, 666.0]", "[9000, 666]", "planogram.yaml"), 3, ["planogram.yaml:", "1280x720"]),
     (lambda folder: (folder / "planogram.yaml").unlink(), 3, ["planogram.yaml"]),
     (
-        lambda folder: (folder / "reference.jpg").write_bytes(b"no picture"),
+        overwrite("reference.jpg", b"no picture"),
         3,
         ["reference", "cannot be read"],
     ),
