@@ -127,7 +127,7 @@ function log({ event }) {
   list.prepend(row);
   while (list.children.length > KEPT) list.lastChild.remove();
   count += 1;
-  $("count").textContent = `${count} since this page was opened`;
+  $("count").textContent = `${count}, the newest first`;
 }
 
 function tell(text, kind) {
