@@ -2,26 +2,19 @@
 
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
 from edge_agent.contracts import run as runs
-from edge_agent.contracts.command import DefaultCommandGroup, print_json, run_command
-from edge_agent.contracts.dataset import PARTS
+from edge_agent.contracts.command import DefaultCommandGroup, new_app, one_of, print_json, run_command, shown
+from edge_agent.contracts.dataset import LEVELS, PARTS
 from edge_agent.contracts.errors import UsageError
-from edge_agent.contracts.photos import Part
 
-T = TypeVar("T")
-app = typer.Typer(
+QUANTIZATIONS: tuple[Literal["ptq", "qat"], ...] = ("ptq", "qat")
+app = new_app(
     cls=DefaultCommandGroup,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
     no_args_is_help=True,
     help="Turn a training run into a proven int8 bundle; evaluate and verify bundles.",
 )
@@ -62,7 +55,7 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
             f"Expected: --out as a new folder. Received: {out}, which exists.",
             hint="name another one; a bundle is never written over another",
         )
-    quantizer, found = _quantization(quantization), runs.read(run)
+    quantizer, found = one_of("--quantization", quantization, QUANTIZATIONS), runs.read(run)
     found.calibration()
     # Keras reads these when it is imported; importing takes seconds, so bad arguments come first.
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -115,7 +108,13 @@ def evaluate(
     """  # noqa: D301 - click needs the character itself to keep the lines
     from convert import evaluate as evaluation  # noqa: PLC0415
 
-    found = evaluation.evaluate(bundle, data, part=_part(split), levels=_levels(levels), progress=_shown)
+    found = evaluation.evaluate(
+        bundle,
+        data,
+        part=one_of("--split", split, PARTS) if split else None,
+        levels=one_of("--levels", levels, LEVELS),
+        progress=shown("reading photos"),
+    )
     for item in found.rejected:
         typer.echo(f"left out: {item.name}: {item.reason}", err=True)
     if as_json:
@@ -165,36 +164,6 @@ def verify(
             f"{manifest.input.height}x{manifest.input.width} px, sha256 {checked.sha256[:12]}; "
             "golden vectors hold"
         )
-
-
-def _quantization(text: str) -> Literal["ptq", "qat"]:
-    if text == "qat":
-        return "qat"
-    if text == "ptq":
-        return "ptq"
-    raise UsageError(f"Expected: --quantization ptq or qat. Received: {text!r}.")
-
-
-def _part(text: str) -> Part | None:
-    if not text:
-        return None
-    for part in PARTS:
-        if text == part:
-            return part
-    raise UsageError(f"Expected: --split as one of {', '.join(PARTS)}. Received: {text!r}.")
-
-
-def _levels(text: str) -> Literal["fine", "coarse"]:
-    if text == "coarse":
-        return "coarse"
-    if text == "fine":
-        return "fine"
-    raise UsageError(f"Expected: --levels fine or coarse. Received: {text!r}.")
-
-
-def _shown(items: Iterable[T], total: int) -> Iterable[T]:
-    console = Console(stderr=True)
-    return track(items, "reading photos", total=total, console=console, disable=not console.is_terminal)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,5 @@
 """Write a bundle: beside, verified by the device's own code, flushed, renamed."""
 
-import os
-import shutil
-import tempfile
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +11,7 @@ from numpy.typing import NDArray
 from edge_agent.classifier import Classifier, TfliteModel
 from edge_agent.contracts import bundle
 from edge_agent.contracts.errors import BundleError
+from edge_agent.contracts.files import written_beside
 from edge_agent.contracts.run import Run
 from edge_agent.contracts.scoring import Floats
 
@@ -82,41 +80,20 @@ def write(
         BundleError: It cannot be written, or what was written does not load.
     """
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=".tmp-", dir=out.parent))
+        with written_beside(out) as staged:
+            staged.mkdir()
+            (staged / bundle.MODEL).write_bytes(content)
+            np.savez_compressed(staged / bundle.GOLDEN, images=golden[0], scores=golden[1])
+            files = {
+                file.name: bundle.FileEntry(sha256=bundle.hash_file(file), size=file.stat().st_size)
+                for file in sorted(staged.iterdir())
+            }
+            text = described.model_copy(update={"files": files}).model_dump_json(indent=1, exclude_none=True)
+            (staged / bundle.MANIFEST).write_text(text + "\n", encoding="utf-8")
+            Classifier(bundle.read(staged)).check_golden()
     except OSError as exc:
-        raise BundleError(f"Expected: a place that can be written. Received: {out}: {exc.strerror}.") from exc
-    try:
-        (staged / bundle.MODEL).write_bytes(content)
-        np.savez_compressed(staged / bundle.GOLDEN, images=golden[0], scores=golden[1])
-        files = {
-            file.name: bundle.FileEntry(sha256=bundle.hash_file(file), size=file.stat().st_size)
-            for file in sorted(staged.iterdir())
-        }
-        text = described.model_copy(update={"files": files}).model_dump_json(indent=1, exclude_none=True)
-        (staged / bundle.MANIFEST).write_text(text + "\n", encoding="utf-8")
-        Classifier(bundle.read(staged)).check_golden()
-        _flush(staged)
-        staged.chmod(0o755)
-        staged.replace(out)
-        _flush_folder(out.parent)
-    except OSError as exc:
-        raise BundleError(f"Expected: room for a bundle. Received: {out}: {exc.strerror}.") from exc
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        raise BundleError(
+            f"Expected: room for a bundle. Received: {out}: {exc.strerror}.",
+            hint="check that the folder may be written and the disk has room",
+        ) from exc
     return bundle.read(out)
-
-
-def _flush(folder: Path) -> None:
-    for file in folder.iterdir():
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
-    _flush_folder(folder)
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

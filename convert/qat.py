@@ -8,7 +8,6 @@ that this module does not know is a clear error, never a guess.
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
 from numpy.typing import NDArray
@@ -71,7 +70,7 @@ def fine_tune(model: Any, training: Samples, *, seed: int) -> bytes:  # noqa: AN
             verbose=0,
         )
         _pin_input(aware)
-        return convert(tf.lite.TFLiteConverter.from_keras_model(aware))
+        return convert(aware)
 
 
 def rebuild(model: Any) -> Any:  # noqa: ANN401 - Keras has no types

@@ -7,7 +7,7 @@ scaled by whatever the photos happen to span.
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edge_agent.classifier import TfliteModel
 from edge_agent.contracts.errors import GateError
 
+Pixels = NDArray[np.float32]
 _INPUT_SCALE_TOLERANCE = 1e-6
 
 
@@ -32,25 +33,32 @@ def quantize(model: Any, images: NDArray[np.uint8]) -> bytes:  # noqa: ANN401 - 
         A `.tflite` file.
     """
 
-    def representative() -> Iterator[list[NDArray[np.float32]]]:
+    def representative() -> Iterator[list[Pixels]]:
         extremes = np.stack([np.zeros_like(images[0]), np.full_like(images[0], 255)])
         for image in [*images, *extremes]:
             yield [image[None].astype(np.float32) / np.float32(255)]
 
+    return convert(model, representative)
+
+
+def convert(model: Any, representative: Callable[[], Iterator[list[Pixels]]] | None = None) -> bytes:  # noqa: ANN401 - Keras has no types
+    """Convert a model of either Keras: uint8 in, int8 out.
+
+    Args:
+        model: With calibration pictures, or trained for int8.
+        representative: Gives the calibration pictures; None: the model brings its own ranges.
+    """
     with quietly():
         converter = tf.lite.TFLiteConverter.from_keras_model(model)
-        converter.representative_dataset = representative
-        # Refuse any operation without an int8 form; a model trained for int8 brings its own ranges.
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        return convert(converter)
-
-
-def convert(converter: Any) -> bytes:  # noqa: ANN401 - TensorFlow has no types
-    """Run a converter with what every bundle has: int8 only, uint8 in, int8 out."""
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if representative is not None:
+        converter.representative_dataset = representative
+        # Refuse any operation without an int8 form.
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.uint8
     converter.inference_output_type = tf.int8
-    return bytes(converter.convert())
+    with quietly():
+        return bytes(converter.convert())
 
 
 def require_int8(content: bytes) -> None:

@@ -12,12 +12,12 @@ import uvicorn
 from dashboard.recorder import Recorder
 from dashboard.store import Store
 from dashboard.web import Hub, build_app
-from edge_agent.contracts.command import run_command
+from edge_agent.contracts.command import new_app, run_command
 from edge_agent.contracts.errors import ServiceError
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Link, address_from_url
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = new_app()
 
 _SESSION_S = 7 * 24 * 3600
 

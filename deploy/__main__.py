@@ -7,16 +7,10 @@ from typing import Annotated
 import typer
 
 from deploy.broker import BrokerPlan, write_broker
-from edge_agent.contracts.command import print_json, run_command
+from edge_agent.contracts.command import new_app, print_json, run_command
 from edge_agent.contracts.errors import UsageError
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    help="Set up the store's broker; bring bundles onto devices.",
-)
+app = new_app(no_args_is_help=True, help="Set up the store's broker; bring bundles onto devices.")
 
 
 @app.callback()

@@ -13,19 +13,14 @@ from edge_agent.camera.open import open_camera
 from edge_agent.collect import collect as collect_crops
 from edge_agent.collect import read_spans
 from edge_agent.contracts import config, events, planogram
-from edge_agent.contracts.command import print_json, run_command
+from edge_agent.contracts.command import new_app, print_json, run_command
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.errors import UsageError
+from edge_agent.contracts.times import moment
 from edge_agent.render import render
 from edge_agent.replay import replay as replayed
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    help="Run the shelf agent; replay, check, collect, render.",
-)
+app = new_app(no_args_is_help=True, help="Run the shelf agent; replay, check, collect, render.")
 app.command()(render)
 
 Config = Annotated[Path, typer.Option(help="The device's device.yaml.")]
@@ -149,16 +144,13 @@ def _with_source(device: DeviceConfig, source: str) -> DeviceConfig:
 
 
 def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+    found = moment(text)
+    if found is None:
         raise UsageError(
             f"Expected: --start as RFC 3339 with a zone. Received: {text!r}.",
             hint="for example 2026-11-23T08:00:00Z",
         )
-    return moment
+    return found
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from queue import Empty
 from types import FrameType
 
-from edge_agent.agent import Agent
 from edge_agent.camera.base import Camera
 from edge_agent.camera.open import open_camera
 from edge_agent.contracts import config, events, messages
@@ -94,18 +93,7 @@ class _Live:
         device: config.DeviceConfig = setup.config
         # The wall clock is asked once for each moment, the steady clock orders: setting one does no harm.
         self._device, self._outbox, self._link, self._topics = device, outbox, link, topics
-        self._agent = Agent(
-            store=device.store,
-            shelf=setup.planogram,
-            reference=setup.reference,
-            model=setup.classifier(),
-            identity=setup.identity,
-            policy=device.rules,
-            unknown_below=setup.unknown_below,
-            masks=device.privacy.masks,
-            journal=outbox,
-            wall=wall,
-        )
+        self._agent = setup.agent(outbox, wall)
         self._publisher = Publisher(
             outbox,
             link,

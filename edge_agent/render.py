@@ -1,17 +1,13 @@
 """`shelfkit agent render`: photos, ground truth and video of the rendered shelf."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
 from edge_agent.camera.shelf.files import write_photos, write_scene, write_video
+from edge_agent.contracts.command import shown
 from edge_agent.contracts.errors import UsageError
-
-T = TypeVar("T")
 
 
 def render(
@@ -42,14 +38,8 @@ def render(
             hint="for example: shelfkit agent render --photos photos/",
         )
     if photos is not None:
-        write_photos(photos, seed=seed, count=count, progress=_shown)
+        write_photos(photos, seed=seed, count=count, progress=shown("rendering"))
     if scene is not None:
         write_scene(scene, seed=seed)
     if video is not None:
-        write_video(video, seed=seed, fps=fps, progress=_shown)
-
-
-def _shown(items: Iterable[T], total: int) -> Iterable[T]:
-    """Show how far a loop has come, on a terminal only."""
-    console = Console(stderr=True)
-    return track(items, "rendering", total=total, console=console, disable=not console.is_terminal)
+        write_video(video, seed=seed, fps=fps, progress=shown("rendering"))

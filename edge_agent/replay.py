@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from edge_agent.agent import Agent
 from edge_agent.camera.open import open_camera
 from edge_agent.contracts.events import Event, source
 from edge_agent.outbox import Limits, Outbox
@@ -28,22 +27,10 @@ def replay(setup: Setup, *, start: datetime) -> Iterator[Event]:
     def wall(at: float) -> datetime:
         return start + timedelta(seconds=at)
 
-    classifier = setup.classifier()
     with (
         open_camera(device.camera, live=False) as camera,
         Outbox(":memory:", source=source(device.store, device.device), limits=_UNBOUNDED) as outbox,
     ):
-        agent = Agent(
-            store=device.store,
-            shelf=setup.planogram,
-            reference=setup.reference,
-            model=classifier,
-            identity=setup.identity,
-            policy=device.rules,
-            unknown_below=setup.unknown_below,
-            masks=device.privacy.masks,
-            journal=outbox,
-            wall=wall,
-        )
+        agent = setup.agent(outbox, wall)
         while (frame := camera.read()) is not None:
             yield from agent.see(frame)

@@ -1,8 +1,11 @@
 """From a `device.yaml` to everything that an agent is made of; every problem at once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
+from edge_agent.agent import Agent, Journal
 from edge_agent.classifier import Classifier
 from edge_agent.contracts import bundle, config, messages, planogram, yamlfile
 from edge_agent.contracts.bundle import Bundle
@@ -32,6 +35,29 @@ class Setup:
         classifier = Classifier(self.bundle)
         classifier.check_golden()
         return classifier
+
+    def agent(self, journal: Journal, wall: Callable[[float], datetime]) -> Agent:
+        """Build the agent, with its proven model.
+
+        Args:
+            journal: Keeps events and memory.
+            wall: Turns a moment of the camera's clock into time.
+
+        Raises:
+            BundleError: The bundle does not compute here what it was proven to.
+        """
+        return Agent(
+            store=self.config.store,
+            shelf=self.planogram,
+            reference=self.reference,
+            model=self.classifier(),
+            identity=self.identity,
+            policy=self.config.rules,
+            unknown_below=self.unknown_below,
+            masks=self.config.privacy.masks,
+            journal=journal,
+            wall=wall,
+        )
 
     @property
     def identity(self) -> messages.ModelState:

@@ -2,21 +2,19 @@
 
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
 
-from edge_agent.contracts.command import print_json, run_command
+from edge_agent.contracts.command import new_app, one_of, print_json, run_command, shown
+from edge_agent.contracts.dataset import LEVELS
 from edge_agent.contracts.errors import UsageError
-from train.config import PRESETS, Preset, TrainConfig
+from train.config import PRESETS, TrainConfig
 from train.prepare import prepare
 
-T = TypeVar("T")
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = new_app()
 _DEFAULT = TrainConfig()
 _NAMED = 20
 
@@ -56,7 +54,7 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
             hint="name another one, or remove it first; runs are never overwritten",
         )
     config = TrainConfig(
-        preset=_preset(preset),
+        preset=one_of("--preset", preset, PRESETS),
         image_px=image_px,
         epochs=epochs,
         batch_size=batch_size,
@@ -64,7 +62,9 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
         augment=augment,
         seed=seed,
     )
-    prepared = prepare(data, config, levels=_levels(levels), progress=_shown)
+    prepared = prepare(
+        data, config, levels=one_of("--levels", levels, LEVELS), progress=shown("reading photos")
+    )
     for item in prepared.rejected[:_NAMED]:
         typer.echo(f"left out: {item.name}: {item.reason}", err=True)
     if len(prepared.rejected) > _NAMED:
@@ -89,26 +89,6 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
         f"{out}: {100 * metrics['holdout_accuracy']:.1f} % of {metrics['holdout_n']} held-out photos right "
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %); report: {out / 'report.html'}"
     )
-
-
-def _preset(text: str) -> Preset:
-    for preset in PRESETS:
-        if text == preset:
-            return preset
-    raise UsageError(f"Expected: --preset as one of {', '.join(PRESETS)}. Received: {text!r}.")
-
-
-def _levels(text: str) -> Literal["fine", "coarse"]:
-    if text == "coarse":
-        return "coarse"
-    if text == "fine":
-        return "fine"
-    raise UsageError(f"Expected: --levels fine or coarse. Received: {text!r}.")
-
-
-def _shown(items: Iterable[T], total: int) -> Iterable[T]:
-    console = Console(stderr=True)
-    return track(items, "reading photos", total=total, console=console, disable=not console.is_terminal)
 
 
 if __name__ == "__main__":

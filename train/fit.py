@@ -1,8 +1,6 @@
 """One training run, top to bottom: photos, split, model, fit, figures, run directory."""
 
 import math
-import shutil
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_agent.contracts import photos, run
 from edge_agent.contracts.errors import DataError
+from edge_agent.contracts.files import written_beside
 from edge_agent.contracts.photos import Dataset, Pictures
 from edge_agent.contracts.scoring import (
     Floats,
@@ -208,21 +207,16 @@ def _write(
     evidence: Evidence,
 ) -> None:
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=".tmp-", dir=out.parent))
+        with written_beside(out) as staged:
+            staged.mkdir()
+            model.save(staged / run.MODEL)
+            for name, rows in ((run.CALIBRATION, parts.calibration), (run.HOLDOUT, parts.holdout)):
+                part = pictures.take(rows)
+                run.Samples(part.images, part.labels, part.ids).save(staged / name)
+            write_report(staged / run.REPORT, evidence)
+            (staged / run.INFO).write_text(info.model_dump_json(indent=1), encoding="utf-8")
     except OSError as exc:
-        raise DataError(f"Expected: a place that can be written. Received: {out}: {exc.strerror}.") from exc
-    try:
-        model.save(staged / run.MODEL)
-        for name, rows in ((run.CALIBRATION, parts.calibration), (run.HOLDOUT, parts.holdout)):
-            part = pictures.take(rows)
-            run.Samples(part.images, part.labels, part.ids).save(staged / name)
-        write_report(staged / run.REPORT, evidence)
-        # Last: a folder without it is no run.
-        (staged / run.INFO).write_text(info.model_dump_json(indent=1), encoding="utf-8")
-        staged.chmod(0o755)
-        staged.replace(out)
-    except OSError as exc:
-        raise DataError(f"Expected: room for a run directory. Received: {out}: {exc.strerror}.") from exc
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        raise DataError(
+            f"Expected: room for a run directory. Received: {out}: {exc.strerror}.",
+            hint="check that the folder may be written and the disk has room",
+        ) from exc

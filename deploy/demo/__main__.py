@@ -28,11 +28,11 @@ from deploy.demo.stages import (
     wait_for_port,
 )
 from edge_agent.contracts import planogram
-from edge_agent.contracts.command import run_command
+from edge_agent.contracts.command import new_app, run_command
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.times import rfc3339
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = new_app()
 
 _MARK = ".shelfkit-demo"
 _PHOTO_SEED = 1

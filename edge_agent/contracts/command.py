@@ -3,16 +3,20 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import click
 import typer
+from rich.console import Console
+from rich.progress import track
 from typer.core import TyperGroup
 
-from edge_agent.contracts.errors import KitError
+from edge_agent.contracts.errors import KitError, UsageError
 
 INTERRUPTED = 130
+
+T = TypeVar("T")
 
 log = logging.getLogger("shelfkit")
 
@@ -57,6 +61,33 @@ def print_error(exc: KitError) -> None:
 def print_json(value: Mapping[str, object]) -> None:
     """Print one JSON document to standard output."""
     typer.echo(json.dumps(value, indent=2, sort_keys=True, allow_nan=False))
+
+
+def one_of(option: str, text: str, allowed: Sequence[T]) -> T:
+    """Return the allowed value that an option names.
+
+    Raises:
+        UsageError: It names none.
+    """
+    for value in allowed:
+        if value == text:
+            return value
+    raise UsageError(f"Expected: {option} as one of {', '.join(map(str, allowed))}. Received: {text!r}.")
+
+
+def shown(what: str) -> Callable[[Iterable[T], int], Iterable[T]]:
+    """Return what shows how far a loop has come, on a terminal only, given the loop and its length."""
+
+    def track_items(items: Iterable[T], total: int) -> Iterable[T]:
+        console = Console(stderr=True)
+        return track(items, what, total=total, console=console, disable=not console.is_terminal)
+
+    return track_items
+
+
+def new_app(**options: Any) -> typer.Typer:  # noqa: ANN401 - typer's own options
+    """Return the typer app of one stage: errors are ours to print, texts are as they are written."""
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
 
 
 class DefaultCommandGroup(TyperGroup):

@@ -26,6 +26,7 @@ from edge_agent.contracts.photos import Box, Dataset, Part, Photo, Rejected
 from edge_agent.contracts.preprocess import Image
 from edge_agent.contracts.validation import explain
 
+LEVELS: tuple[Literal["fine", "coarse"], ...] = ("fine", "coarse")
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 _PART_NAMES: dict[str, Part] = {
     "train": "train",

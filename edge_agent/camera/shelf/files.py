@@ -1,13 +1,9 @@
 """Rendered shelves as files: folders of photos, ground truth, video; written beside and renamed."""
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 
@@ -16,11 +12,9 @@ from edge_agent.camera.shelf.film import Film
 from edge_agent.camera.shelf.photos import LABELS, shots
 from edge_agent.contracts import planogram
 from edge_agent.contracts.errors import DataError
+from edge_agent.contracts.files import written_beside
+from edge_agent.contracts.photos import Progress
 from edge_agent.contracts.preprocess import Image
-
-T = TypeVar("T")
-Progress = Callable[[Iterable[T], int], Iterable[T]]
-"""Shows how far a loop has come, given the loop and its length."""
 
 _JPEG_QUALITY = 92
 _REFERENCE_QUALITY = 95
@@ -44,13 +38,12 @@ def write_photos(folder: Path, *, seed: int, count: int, progress: Progress[tupl
                 f"Expected: a new or empty folder. Received: {folder}, which is not empty.",
                 hint="name another folder, or remove this one first",
             )
-        with _beside(folder) as staged:
+        with written_beside(folder) as staged:
             staged.mkdir()
             for number, (label, image) in enumerate(progress(shots(seed, count), count * len(LABELS))):
                 place = staged / label
                 place.mkdir(exist_ok=True)
                 _write_jpeg(place / f"{number:05d}.jpg", image, _JPEG_QUALITY)
-            staged.replace(folder)
 
 
 def write_scene(folder: Path, *, seed: int) -> None:
@@ -67,16 +60,12 @@ def write_scene(folder: Path, *, seed: int) -> None:
     reference = folder.resolve() / "reference.jpg"
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _beside(reference) as staged:
+        with written_beside(reference) as staged:
             _write_jpeg(staged, film.reference(), _REFERENCE_QUALITY)
-            staged.replace(reference)
-        with _beside(folder / "planogram.yaml") as staged:
+        with written_beside(folder / "planogram.yaml") as staged:
             planogram.write(truth.planogram(Path(reference.name)), staged)
-            _flush(staged)
-            staged.replace(folder / "planogram.yaml")
-        with _beside(folder / "script.json") as staged:
-            _write(staged, (json.dumps(truth.as_json(film.script), indent=1) + "\n").encode())
-            staged.replace(folder / "script.json")
+        with written_beside(folder / "script.json") as staged:
+            staged.write_text(json.dumps(truth.as_json(film.script), indent=1) + "\n", encoding="utf-8")
 
 
 def write_video(file: Path, *, seed: int, fps: float, progress: Progress[int]) -> None:
@@ -95,7 +84,7 @@ def write_video(file: Path, *, seed: int, fps: float, progress: Progress[int]) -
         raise DataError(f"Expected: a file that ends in .mp4. Received: {str(file)!r}.")
     film = Film(seed)
     frames = round(film.script.duration_s * fps)
-    with _writing(file), _beside(file) as staged:
+    with _writing(file), written_beside(file) as staged:
         writer = cv2.VideoWriter(
             str(staged), cv2.VideoWriter.fourcc(*"mp4v"), fps, (layout.WIDTH, layout.HEIGHT)
         )
@@ -104,8 +93,6 @@ def write_video(file: Path, *, seed: int, fps: float, progress: Progress[int]) -
         for number in progress(range(frames), frames):
             writer.write(film.frame(number / fps))
         writer.release()
-        _flush(staged)
-        staged.replace(file)
 
 
 @contextmanager
@@ -119,27 +106,6 @@ def _writing(place: Path) -> Iterator[None]:
         ) from exc
 
 
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """Give a name next to the target to write under; what is left there at the end is removed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=".tmp-", dir=target.parent))
-    try:
-        yield room / target.name
-    finally:
-        shutil.rmtree(room)
-
-
 def _write_jpeg(path: Path, image: Image, quality: int) -> None:
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    _write(path, data.tobytes())
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    path.write_bytes(data.tobytes())

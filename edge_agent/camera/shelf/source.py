@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable
-from datetime import datetime
 
 from edge_agent.camera.base import Camera, Frame
 from edge_agent.camera.shelf.film import Film
 from edge_agent.contracts.errors import ConfigError
+from edge_agent.contracts.times import moment
 
 _DEFAULT_SEED = 7
 _DEFAULT_FPS = 10.0
@@ -100,13 +100,10 @@ def _seed(text: str, source: str) -> int:
 def _start(text: str | None, source: str) -> float | None:
     if text is None:
         return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+    found = moment(text)
+    if found is None:
         raise ConfigError(
             f"Expected: start as RFC 3339 with a zone. Received: {text!r} in {source!r}.",
             hint="for example start=2026-11-23T09:00:00Z",
         )
-    return moment.timestamp()
+    return found.timestamp()
