@@ -32,7 +32,7 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1.0.0",
     max_drop: Annotated[float, typer.Option(help="Accuracy that may be lost, points.")] = 1.0,
     max_recall_drop: Annotated[float, typer.Option(help="Recall that any class may lose, points.")] = 10.0,
-    min_agreement: Annotated[float, typer.Option(help="Share on which both models must agree.")] = 0.97,
+    min_agreement: Annotated[float, typer.Option(help="Share on which both models must agree.")] = 0.9,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scorecard as JSON.")] = False,
 ) -> None:
     """Quantize a run to a bundle, behind the gate; the word `bundle` may be left out.

@@ -37,8 +37,9 @@ def milk(count: int) -> list[int]:
         ([], [0, 1, 2], Budget(), None),
         ([], [0, 1, 2, 3], Budget(), "accuracy fell by 1.33 points"),
         ([], [0, 1, 2, 3], Budget(max_drop_points=2), None),
-        (list(range(6)), list(range(6, 12)), Budget(), "agree on 96.00 %"),
-        (list(range(6)), list(range(6, 12)), Budget(min_agreement=0.9), None),
+        (list(range(18)), list(range(18, 36)), Budget(), "agree on 88.00 %"),
+        (list(range(6)), list(range(6, 12)), Budget(), None),
+        (list(range(6)), list(range(6, 12)), Budget(min_agreement=0.97), "agree on 96.00 %"),
         ([], milk(11), Budget(max_drop_points=9, min_agreement=0), "recall of 'milk' fell by 11.0"),
         ([], milk(10), Budget(max_drop_points=9, min_agreement=0), None),
     ],
@@ -61,11 +62,23 @@ def test_everything_that_is_lost_is_told_at_once() -> None:
 
 
 def test_a_small_holdout_may_lose_one_photo() -> None:
-    small = Samples(np.zeros((9, 8, 8, 3), np.uint8), TRUTH[:9].astype(np.int64), tuple("abcdefghi"))
+    small = Samples(np.zeros((12, 8, 8, 3), np.uint8), TRUTH[:12].astype(np.int64), tuple("abcdefghijkl"))
     for lost, good in (([0], True), ([0, 1], False)):
-        card = compare(small, answers([])[:9], answers(lost)[:9], LABELS)
+        card = compare(small, answers([])[:12], answers(lost)[:12], LABELS)
         if good:
             judge(card, small, LABELS, Budget())
         else:
             with pytest.raises(GateError):
                 judge(card, small, LABELS, Budget())
+
+
+def test_a_class_with_few_photos_may_lose_two() -> None:
+    budget = Budget(max_drop_points=50, min_agreement=0)
+    few = Samples(np.zeros((24, 8, 8, 3), np.uint8), TRUTH[:24].astype(np.int64), tuple(map(str, range(24))))
+    for lost, good in ((milk(2), True), (milk(3), False)):
+        card = compare(few, answers([])[:24], answers(lost)[:24], LABELS)
+        if good:
+            judge(card, few, LABELS, budget)
+        else:
+            with pytest.raises(GateError, match="milk"):
+                judge(card, few, LABELS, budget)
