@@ -4,6 +4,8 @@ import contextlib
 import ipaddress
 import sys
 import threading
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,9 +15,10 @@ from dashboard.recorder import Recorder
 from dashboard.store import Store
 from dashboard.web import Hub, build_app
 from edge_agent.contracts.command import new_app, run_command
-from edge_agent.contracts.errors import ServiceError
+from edge_agent.contracts.config import Tls
+from edge_agent.contracts.errors import ServiceError, UsageError
 from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.mqtt import Link, address_from_url
+from edge_agent.mqtt import Address, Link, address_from_url
 
 app = new_app()
 
@@ -23,13 +26,16 @@ _SESSION_S = 7 * 24 * 3600
 
 
 @app.command()
-def dashboard(
+def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
     broker: Annotated[str, typer.Option(help="mqtt://[user:password@]host[:port], mqtts:// for TLS.")],
     database: Annotated[
         str, typer.Option(help="sqlite:///FILE or postgresql://user:password@host/name.")
     ] = "sqlite:///shelfkit.sqlite",
     host: Annotated[str, typer.Option(help="Address of the page; there is no log-in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page.")] = 8080,
+    ca: Annotated[Path | None, typer.Option(help="CA of the broker's certificate (mqtts).")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="The recorder's own certificate (mqtts).")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key (mqtts).")] = None,
     store: Annotated[str, typer.Option(help="Record this store alone; + is every store.")] = "+",
     name: Annotated[str, typer.Option(help="MQTT client id: one recorder of record.")] = "svc-recorder",
 ) -> None:
@@ -40,9 +46,10 @@ def dashboard(
     \b
     Examples:
       shelfkit dashboard --broker mqtt://127.0.0.1
-      shelfkit dashboard --broker mqtt://mqtt.store --database postgresql://kit:secret@db/kit --port 80
+      shelfkit dashboard --broker mqtts://mqtt.store --ca ca.pem --certificate recorder.pem \\
+          --key recorder.key --database postgresql://kit:secret@db/kit
     """  # noqa: D301 - click needs the character itself to keep the lines
-    address = address_from_url(broker)
+    address = _with_certificates(address_from_url(broker), ca, certificate, key)
     topics = DeviceTopics(store, "+")
     if not _is_loopback(host):
         typer.echo(f"warning: the page has no log-in, and listens on {host}", err=True)
@@ -80,6 +87,20 @@ def dashboard(
         raise recorder.error
 
 
+def _with_certificates(address: Address, *files: Path | None) -> Address:
+    """Return the address with the certificates that it is to be reached with: all three or none."""
+    if not any(files):
+        return address
+    if not all(files) or not address.encrypted:
+        raise UsageError(
+            "Expected: --ca, --certificate and --key together, and a broker of mqtts://. "
+            f"Received: {', '.join(map(str, filter(None, files)))} and {address}.",
+            hint="they belong to a broker that asks for certificates, see `shelfkit deploy broker`",
+        )
+    ca, certificate, key = (Path(str(file)) for file in files)
+    return replace(address, tls=Tls(ca=ca, certificate=certificate, key=key))
+
+
 class _Server(uvicorn.Server):
     """Says where the page is once it is there, and takes a busy port for an error of ours."""
 
@@ -102,6 +123,8 @@ def _record(recorder: Recorder, stopping: threading.Event, server: uvicorn.Serve
     """Run the recorder; where it cannot go on there is nothing to show either."""
     try:
         recorder.run(stopping)
+    except Exception as exc:  # noqa: BLE001 - told by the main thread, with its exit code
+        recorder.error = exc
     finally:
         server.should_exit = True
 

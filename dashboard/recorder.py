@@ -6,16 +6,16 @@ a gap and acknowledged past.
 """
 
 import contextlib
-import json
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import Empty
+from typing import Annotated
 
 import sqlalchemy as sa
+from pydantic import BaseModel, Field
 
 from dashboard.store import Arrival, Store
 from edge_agent.contracts import events, messages
@@ -23,6 +23,7 @@ from edge_agent.contracts.errors import DataError, ServiceError
 from edge_agent.contracts.messages import Ack, Health, State
 from edge_agent.contracts.times import rfc3339
 from edge_agent.contracts.topics import DeviceTopics, parse
+from edge_agent.contracts.validation import strict_json
 from edge_agent.mqtt import Connected, Disconnected, Handle, Link, Notice, Publication, Received, Refused
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Recorder:
     def __init__(self, link: Link, store: Store, changed: Callable[[], None]) -> None:
         self._link, self._store, self._changed = link, store, changed
         self._connected = threading.Event()
-        self.error: ServiceError | None = None
+        self.error: Exception | None = None
 
     @property
     def connected(self) -> bool:
@@ -100,9 +101,18 @@ class Recorder:
             try:
                 with self._store.engine.begin() as connection:
                     taken = self._record(connection, received)
-            except sa.exc.OperationalError as exc:
-                log.warning("database: %s", str(exc.orig).splitlines()[0])
-                time.sleep(_RETRY_S)
+            except sa.exc.DataError as exc:
+                if len(received) == 1:
+                    log.warning("%s: left out: %s", received[0].topic, exc.orig)
+                    self._link.acknowledge(received[0].handle)
+                    return
+                # One of them is not for this database; the others must not wait for it.
+                for item in received:
+                    self._take([item], stopping)
+                return
+            except sa.exc.SQLAlchemyError as exc:
+                log.warning("database: %s", str(exc).splitlines()[0])
+                stopping.wait(_RETRY_S)
                 continue
             for handle in taken.handles:
                 self._link.acknowledge(handle)
@@ -182,18 +192,30 @@ def _arrival(topics: DeviceTopics, payload: bytes) -> Arrival:
     return found
 
 
+class _Envelope(BaseModel):
+    """What any event of any version has."""
+
+    source: str
+    id: Annotated[str, Field(min_length=1, max_length=64)]
+    streamid: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    sequence: events.Sequence
+    type: str
+    subject: str
+
+
 def _envelope(payload: bytes) -> Arrival:
     try:
-        value = json.loads(payload)
-        return Arrival(
-            str(value["source"]),
-            str(value["id"]),
-            str(value["streamid"]),
-            int(value["sequence"]),
-            str(value["type"]),
-            str(value["subject"]),
-            rfc3339(datetime.now(UTC)),
-            payload.decode(),
-        )
-    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        value = _Envelope.model_validate(strict_json(payload))
+    except (ValueError, RecursionError) as exc:
         raise DataError(f"Expected: a CloudEvent with a sequence. Received: {payload[:80]!r}.") from exc
+    now = rfc3339(datetime.now(UTC))
+    return Arrival(
+        value.source,
+        value.id,
+        value.streamid,
+        value.sequence,
+        value.type,
+        value.subject,
+        now,
+        payload.decode(),
+    )

@@ -28,18 +28,19 @@ _EVENTS = sa.Table(
     sa.Column("received", sa.Text, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
     sa.UniqueConstraint("source", "id"),
-    sa.Index("event_place", "stream", "sequence"),
+    sa.Index("event_place", "source", "stream", "sequence"),
 )
 _STREAMS = sa.Table(
     "stream",
     _METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
     sa.Column("stream", sa.Text, primary_key=True),
-    sa.Column("source", sa.Text, nullable=False),
     sa.Column("upto", _BIG, nullable=False),
 )
 _GAPS = sa.Table(
     "gap",
     _METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
     sa.Column("stream", sa.Text, primary_key=True),
     sa.Column("first", _BIG, primary_key=True),
     sa.Column("last", _BIG, nullable=False),
@@ -120,7 +121,7 @@ class Store:
             if sequence > reached + 1:
                 break
             reached = max(reached, sequence)
-        self._set_upto(connection, stream, upto, reached)
+        self._set_upto(connection, source, stream, upto, reached)
         return reached
 
     def skip_to(self, connection: Connection, source: str, stream: str, oldest: int, noted: datetime) -> int:
@@ -138,22 +139,24 @@ class Store:
                 .order_by(_EVENTS.c.sequence)
             ).scalars()
             for first, last in _holes(there, upto + 1, oldest - 1):
-                values = {"stream": stream, "first": first, "last": last, "noted": noted.isoformat()}
+                place = {"source": source, "stream": stream, "first": first}
+                values = {**place, "last": last, "noted": noted.isoformat()}
                 connection.execute(self._insert(_GAPS).on_conflict_do_nothing(), values)
-            self._set_upto(connection, stream, upto, oldest - 1)
+            self._set_upto(connection, source, stream, upto, oldest - 1)
         return self.advance(connection, source, stream)
 
     def _upto(self, connection: Connection, source: str, stream: str) -> int:
         values = {"stream": stream, "source": source, "upto": 0}
         connection.execute(self._insert(_STREAMS).on_conflict_do_nothing(), values)
         found: int = connection.execute(
-            sa.select(_STREAMS.c.upto).where(_STREAMS.c.stream == stream)
+            sa.select(_STREAMS.c.upto).where(_STREAMS.c.source == source, _STREAMS.c.stream == stream)
         ).scalar_one()
         return found
 
-    def _set_upto(self, connection: Connection, stream: str, before: int, now: int) -> None:
+    def _set_upto(self, connection: Connection, source: str, stream: str, before: int, now: int) -> None:
         if now > before:
-            connection.execute(sa.update(_STREAMS).where(_STREAMS.c.stream == stream).values(upto=now))
+            of = sa.update(_STREAMS).where(_STREAMS.c.source == source, _STREAMS.c.stream == stream)
+            connection.execute(of.values(upto=now))
 
     def note(self, connection: Connection, source: str, store: str, device: str, **latest: str) -> None:
         """Keep the latest `state` or `health` of a device, JSON."""
@@ -196,7 +199,9 @@ class Store:
     def gaps(self) -> list[dict[str, Any]]:
         """Return what is known to be lost."""
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(_GAPS).order_by(_GAPS.c.stream, _GAPS.c.first))
+            rows = connection.execute(
+                sa.select(_GAPS).order_by(_GAPS.c.source, _GAPS.c.stream, _GAPS.c.first)
+            )
             return [dict(row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for it
 
     def close(self) -> None:

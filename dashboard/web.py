@@ -22,6 +22,7 @@ from dashboard.store import Store
 _PAGE = files("dashboard") / "static" / "index.html"
 _LATEST = 100
 _LIMIT = 1000
+_FAR = 2**62
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:"
 
 
@@ -84,7 +85,7 @@ def build_app(store: Store, hub: Hub, connected: Callable[[], bool]) -> Starlett
 
     async def events(request: Request) -> Response:
         try:
-            after = int(request.query_params.get("after", "-1"))
+            after = min(int(request.query_params.get("after", "-1")), _FAR)
             limit = min(max(int(request.query_params.get("limit", str(_LATEST))), 1), _LIMIT)
         except ValueError:
             return JSONResponse({"error": "Expected: after and limit as numbers."}, status_code=400)
@@ -92,7 +93,7 @@ def build_app(store: Store, hub: Hub, connected: Callable[[], bool]) -> Starlett
 
     async def stream(request: Request) -> Response:
         text = request.headers.get("last-event-id") or request.query_params.get("after", "-1")
-        after = int(text) if text.removeprefix("-").isdigit() else -1
+        after = min(int(text), _FAR) if text.isascii() and text.isdigit() else -1
         return EventSourceResponse(_news(store, hub, connected, after), ping=15)
 
     async def health(_request: Request) -> Response:

@@ -101,6 +101,8 @@ def configuration(plan: BrokerPlan, folder: Path) -> str:
             "require_certificate true",
             "# The common name of a certificate is the name that the access list speaks of.",
             "use_identity_as_username true",
+            "# And nobody takes over the session of another.",
+            "use_username_as_clientid true",
             f"acl_file {folder / ACCESS}",
             "",
         ]

@@ -18,7 +18,7 @@ from edge_agent.contracts.events import CameraFault, Event, EventData, Kind, Slo
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image
 from edge_agent.contracts.scoring import Floats
-from edge_agent.faults import Freeze, Look, judge
+from edge_agent.faults import Freeze, Look, judge, judged
 from edge_agent.memory import Draft, Memory, Product, Slot
 
 
@@ -54,7 +54,6 @@ class Agent:
         identity: Name, version and hash of the model, as events and snapshot carry them.
         policy: When a change counts.
         unknown_below: Confidence under which an answer is "unknown".
-        masks: Private places, px of the raw frame.
         journal: Keeps events and memory.
         wall: Turns a moment of the camera's clock into time.
     """
@@ -69,12 +68,11 @@ class Agent:
         identity: messages.ModelState,
         policy: config.Rules,
         unknown_below: float,
-        masks: tuple[config.Polygon, ...],
         journal: Journal,
         wall: Callable[[float], datetime],
     ) -> None:
         self._store, self._shelf, self._model, self._identity = store, shelf, model, identity
-        self._policy, self._unknown_below, self._masks = policy, unknown_below, masks
+        self._policy, self._unknown_below = policy, unknown_below
         self._journal, self._wall = journal, wall
         self._planogram_sha256 = planogram.sha256(shelf)
         self._size = reference.shape[1], reference.shape[0]
@@ -82,23 +80,25 @@ class Agent:
         remembered = journal.memory()
         # What was known of other slots or another reference means nothing here.
         known = remembered.planogram == self._planogram_sha256
-        self._memory = remembered if known else Memory(planogram=self._planogram_sha256)
+        fresh = Memory(planogram=self._planogram_sha256, faults=remembered.faults)
+        self._memory = remembered if known else fresh
         self._tracks = {slot.id: rules.Track() for slot in shelf.slots}
         self._faults = {fault: rules.FaultTrack(fault in self._memory.faults) for fault in CameraFault}
         self._still, self._freeze = slots.Stillness(), Freeze()
 
     def see(self, frame: Frame) -> list[Event]:
         """Judge one frame; what it changed is in the journal when this returns."""
-        image = slots.mask(frame.image, self._masks)
+        image = frame.image
         look = Look.of(image)
         self._freeze = self._freeze.step(look, frame.at)
         found = judge(look, self._reference)
         alignment = self._aligner.align(image)
+        can_tell = judged(found, placed=alignment.view is not View.UNSURE)
         if not found and alignment.view is View.MOVED:
             found = {CameraFault.MOVED}
         if self._freeze.frozen(frame.at):
             found.add(CameraFault.FROZEN)
-        memory, drafts = self._with_faults(self._memory, found, frame.at)
+        memory, drafts = self._with_faults(self._memory, found, can_tell, frame.at)
         if found or memory.faults:
             self._still = slots.Stillness()
             readings: dict[str, rules.Reading | None] = dict.fromkeys(self._tracks)
@@ -109,7 +109,7 @@ class Agent:
 
     def miss(self, at: float) -> list[Event]:
         """Note that the camera gave no frame at a moment when it should have."""
-        memory, drafts = self._with_faults(self._memory, {CameraFault.LOST}, at)
+        memory, drafts = self._with_faults(self._memory, {CameraFault.LOST}, {CameraFault.LOST}, at)
         self._still = slots.Stillness()
         self._tracks = {slot: rules.step(track, None, 0)[0] for slot, track in self._tracks.items()}
         return self._keep(memory, drafts, at)
@@ -131,13 +131,15 @@ class Agent:
         self._memory = memory
         return recorded
 
-    def _with_faults(self, memory: Memory, found: set[CameraFault], at: float) -> tuple[Memory, list[Draft]]:
+    def _with_faults(
+        self, memory: Memory, found: set[CameraFault], can_tell: set[CameraFault], at: float
+    ) -> tuple[Memory, list[Draft]]:
         drafts, held = [], dict(memory.faults)
         for fault, track in self._faults.items():
             self._faults[fault], changed = rules.fault_step(
                 track,
                 at,
-                seen=fault in found,
+                seen=fault in found if fault in can_tell else None,
                 confirm_s=self._policy.confirm_s,
                 clear_s=self._policy.clear_s,
             )

@@ -68,6 +68,21 @@ def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(((one - one.mean()) * (other - other.mean())).mean()) / apart if apart else 0.0
 
 
+def judged(found: set[CameraFault], *, placed: bool) -> set[CameraFault]:
+    """Return which faults a frame can say anything about: faults overlap, and some hide others.
+
+    Args:
+        found: What `judge` said.
+        placed: Whether the reference was found in the frame, here or elsewhere.
+    """
+    can = {CameraFault.LOST, CameraFault.FROZEN, CameraFault.DARK, CameraFault.OVEREXPOSED}
+    if not found & {CameraFault.DARK, CameraFault.OVEREXPOSED}:
+        can |= {CameraFault.BLOCKED, CameraFault.DEFOCUSED}
+    if not found and placed:
+        can.add(CameraFault.MOVED)
+    return can
+
+
 @dataclass(frozen=True, slots=True)
 class Freeze:
     """Since when the picture is the same to the last bit."""

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 OUTBOX = "outbox.sqlite"
 _SESSION_S = 7 * 24 * 3600
 _HEALTH_S = 15.0
+_MEASURE_S = 5.0
 _DRAIN_S = 5.0
 
 
@@ -57,7 +58,7 @@ def run_live(setup: Setup) -> None:
                 device.state_dir / OUTBOX, source=events.source(device.store, device.device), limits=limits
             )
         )
-        camera = stack.enter_context(open_camera(device.camera, live=True))
+        camera = stack.enter_context(open_camera(device.camera, live=True, masks=device.privacy.masks))
         link = stack.enter_context(
             Link(
                 address_of(device.broker),
@@ -104,7 +105,7 @@ class _Live:
         )
         self._instruments = Instruments()
         self._heart = Heart(outbox, time.monotonic())
-        self._snapshot_due = self._health_due = 0.0
+        self._snapshot_due = self._health_due = self._measure_due = 0.0
 
     def run(self, camera: Camera, stopping: threading.Event) -> None:
         """Go on until told to stop, or until the source has come to its end."""
@@ -169,6 +170,9 @@ class _Live:
 
     def _say(self, now: float) -> None:
         """Publish snapshot and health when they are due; again later where there is no connection."""
+        self._instruments.connected.set(self._publisher.connected)
+        if now >= self._measure_due:
+            self._measure(now)
         if not self._publisher.connected:
             return
         if now >= self._snapshot_due:
@@ -181,10 +185,12 @@ class _Live:
             health = self._heart.health(Availability.ONLINE, wall(now), now)
             self._link.publish(Publication(self._topics.health, messages.encode(health), retain=True))
             self._health_due = now + _HEALTH_S
-            self._instruments.outbox_depth.set(self._outbox.depth)
-            self._instruments.outbox_age.set(self._outbox.age_s(wall(now)))
-            self._instruments.dropped.set(self._outbox.dropped)
-        self._instruments.connected.set(self._publisher.connected)
+
+    def _measure(self, now: float) -> None:
+        self._measure_due = now + _MEASURE_S
+        self._instruments.outbox_depth.set(self._outbox.depth)
+        self._instruments.outbox_age.set(self._outbox.age_s(wall(now)))
+        self._instruments.dropped.set(self._outbox.dropped)
 
 
 def wall(at: float) -> datetime:

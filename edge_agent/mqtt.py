@@ -9,6 +9,7 @@ there is no connection, and callbacks do nothing but put notices into a queue th
 import contextlib
 import logging
 import random
+import socket
 import threading
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -184,13 +185,25 @@ class Link:
         self._thread.join(timeout=2 * _CONNECT_TIMEOUT_S)
 
     def __enter__(self) -> Self:
+        # Certificates that cannot be read are told here; later they may just be in exchange.
+        self._made(_Meeting(0))
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._drop()
         self.close()
+
+    def _drop(self) -> None:
+        """Vanish as the dead do, so that the broker says our will."""
+        channel = self._client.socket() if self._client is not None else None
+        if channel is not None:
+            self._ended.set()
+            with contextlib.suppress(OSError):
+                channel.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined] # paho types it narrowly
 
     def _run(self) -> None:
         failures = 0
@@ -204,10 +217,10 @@ class Link:
         """Hold one connection from its beginning to its end; return whether the broker let us in."""
         self._generation += 1
         met = _Meeting(self._generation)
-        client = self._made(met)
         try:
+            client = self._made(met)
             client.connect(self._address.host, self._address.port, _KEEPALIVE_S, **self._connect_options())
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, ConfigError) as exc:
             met.reason = str(exc)
         else:
             met.reached = True
@@ -215,7 +228,11 @@ class Link:
             # In paho's own thread: only then does publishing from another one go through its queue.
             client.loop_start()
             if met.answer.wait(_CONNECT_TIMEOUT_S):
-                met.end.wait()
+                while not met.end.wait(1.0):
+                    # A packet that paho cannot read ends its thread without a word.
+                    if not self._pumping():
+                        met.reason = "the connection's thread ended"
+                        break
             else:
                 met.reason = "no answer to our greeting"
             self._open = False
@@ -228,6 +245,10 @@ class Link:
         older = not met.welcome and (met.unsupported or silent)
         self._version = paho.MQTTv311 if older and self._version == paho.MQTTv5 else paho.MQTTv5
         return met.welcome
+
+    def _pumping(self) -> bool:
+        name = f"paho-mqtt-client-{self._client_id}"
+        return any(thread.name == name for thread in threading.enumerate())
 
     def _made(self, met: "_Meeting") -> paho.Client:
         options: dict[str, Any] = (
@@ -294,7 +315,12 @@ class Link:
 
     def _on_message(self, _client: paho.Client, met: "_Meeting", message: paho.MQTTMessage) -> None:
         handle = (met.generation, message.mid, message.qos)
-        self.notices.put(Received(message.topic, bytes(message.payload), message.retain, handle))
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            log.warning("a message with a topic that is no UTF-8 was left out")
+            return
+        self.notices.put(Received(topic, bytes(message.payload), message.retain, handle))
 
     def _on_subscribe(
         self, _client: paho.Client, _met: "_Meeting", _mid: int, codes: list[ReasonCode], _properties: object

@@ -7,10 +7,11 @@ outbox is over its limits in bytes or age.
 
 import secrets
 import sqlite3
+import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,17 +24,19 @@ from edge_agent.contracts.identifiers import uuid7
 from edge_agent.contracts.times import rfc3339
 from edge_agent.memory import Draft, Memory
 
+_DAY_S = 86400
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS event (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, recorded TEXT NOT NULL, body BLOB NOT NULL
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, recorded TEXT NOT NULL,
+    running REAL NOT NULL, body BLOB NOT NULL
 ) STRICT;
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is kept when nobody takes it: bytes of events, and days."""
+    """How much is kept when nobody takes it: bytes of events, and days that the agent ran meanwhile."""
 
     max_bytes: int
     max_days: int
@@ -55,6 +58,7 @@ class Outbox:
         path: SQLite file, or ":memory:".
         source: CloudEvents source of the device.
         limits: What to keep.
+        steady: Measures how long the agent runs: a wall clock that is set must not make events old.
         random_bytes: Of stream and event ids.
 
     Raises:
@@ -67,17 +71,23 @@ class Outbox:
         *,
         source: str,
         limits: Limits,
+        steady: Callable[[], float] = time.monotonic,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._source, self._limits, self._random_bytes = source, limits, random_bytes
+        self._steady, self._counted = steady, steady()
         try:
             self._database = sqlite3.connect(path, isolation_level=None)
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
                 self._database.execute(f"PRAGMA {pragma}")
             self._database.executescript(_SCHEMA)
             self._database.execute(
-                "INSERT OR IGNORE INTO meta VALUES ('stream', ?), ('dropped', '0')", (random_bytes(16).hex(),)
+                "INSERT OR IGNORE INTO meta VALUES"
+                " ('stream', ?), ('source', ?), ('dropped', '0'), ('running', '0')",
+                (random_bytes(16).hex(), source),
             )
+            if self._meta("source") != source:
+                self._renamed()
         except sqlite3.Error as exc:
             raise DeviceError(
                 f"Expected: a database at {path}. Received: {exc}.",
@@ -103,18 +113,19 @@ class Outbox:
         try:
             with self._database:
                 self._database.execute("BEGIN IMMEDIATE")
-                events = [self._insert(draft, now) for draft in drafts]
+                running = self._run_s()
+                events = [self._insert(draft, now, running) for draft in drafts]
                 self._database.execute(
                     "INSERT OR REPLACE INTO meta VALUES ('memory', ?)", (memory.model_dump_json(),)
                 )
-                self._bound(now)
+                self._bound(running)
         except sqlite3.Error as exc:
             raise DeviceError(
                 f"Expected: room for events. Received: {exc}.", hint="free or replace the device's disk"
             ) from exc
         return events
 
-    def _insert(self, draft: Draft, now: datetime) -> Event:
+    def _insert(self, draft: Draft, now: datetime, running: float) -> Event:
         sequence = self.last + 1
         event = Event(
             id=uuid7(round(now.timestamp() * 1000), self._random_bytes),
@@ -128,17 +139,45 @@ class Outbox:
         )
         body = encode(event)
         self._database.execute(
-            "INSERT INTO event VALUES (?, ?, ?, ?)", (sequence, draft.kind.value, rfc3339(now), body)
+            "INSERT INTO event VALUES (?, ?, ?, ?, ?)",
+            (sequence, draft.kind.value, rfc3339(now), running, body),
         )
         self._bytes += len(body)
         return event
 
-    def _bound(self, now: datetime) -> None:
+    def _renamed(self) -> None:
+        """Begin a new stream for a device that has another name now, and take along what waits."""
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            stream = self._random_bytes(16).hex()
+            waiting = self._database.execute(
+                "SELECT kind, recorded, running, body FROM event ORDER BY sequence"
+            ).fetchall()
+            self._database.execute("DELETE FROM event")
+            self._database.execute("DELETE FROM sqlite_sequence WHERE name = 'event'")
+            for sequence, (kind, recorded, running, body) in enumerate(waiting, start=1):
+                place = {"source": self._source, "streamid": stream, "sequence": sequence}
+                event = encode(decode(body).model_copy(update=place))
+                self._database.execute(
+                    "INSERT INTO event VALUES (?, ?, ?, ?, ?)", (sequence, kind, recorded, running, event)
+                )
+            self._database.execute("UPDATE meta SET value = ? WHERE key = 'stream'", (stream,))
+            self._database.execute("UPDATE meta SET value = ? WHERE key = 'source'", (self._source,))
+
+    def _run_s(self) -> float:
+        """Return, and keep, for how long the agent has run, over all its starts."""
+        now = self._steady()
+        running = float(self._meta("running") or 0) + max(now - self._counted, 0)
+        self._counted = now
+        self._database.execute("UPDATE meta SET value = ? WHERE key = 'running'", (str(running),))
+        return running
+
+    def _bound(self, running: float) -> None:
         """Drop the oldest rows that are over the limits, and count them."""
-        before = rfc3339(now - timedelta(days=self._limits.max_days))
+        before = running - self._limits.max_days * _DAY_S
         while self._bytes:
             row = self._database.execute(
-                "SELECT sequence, recorded, length(body) FROM event ORDER BY sequence LIMIT 1"
+                "SELECT sequence, running, length(body) FROM event ORDER BY sequence LIMIT 1"
             ).fetchone()
             if row is None or (self._bytes <= self._limits.max_bytes and row[1] >= before):
                 return

@@ -20,6 +20,7 @@ from edge_agent.mqtt import Connected, Delivered, Disconnected, Notice, Publicat
 from edge_agent.outbox import Row
 
 WINDOW = 20
+_BESIDE = 3
 _FIRST_BACK_OFF_S, _LONGEST_BACK_OFF_S = 0.5, 60.0
 
 
@@ -89,7 +90,8 @@ class Publisher:
         match notice:
             case Connected():
                 self._connected = True
-                self._window = max(1, min(WINDOW, notice.receive_maximum))
+                # Snapshot and health go out beside the events, and count as well.
+                self._window = max(1, min(WINDOW, notice.receive_maximum - _BESIDE))
                 self._rewind_to_ack()
             case Disconnected():
                 self._connected = False

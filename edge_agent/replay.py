@@ -28,7 +28,7 @@ def replay(setup: Setup, *, start: datetime) -> Iterator[Event]:
         return start + timedelta(seconds=at)
 
     with (
-        open_camera(device.camera, live=False) as camera,
+        open_camera(device.camera, live=False, masks=device.privacy.masks) as camera,
         Outbox(":memory:", source=source(device.store, device.device), limits=_UNBOUNDED) as outbox,
     ):
         agent = setup.agent(outbox, wall)

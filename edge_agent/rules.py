@@ -147,21 +147,21 @@ class FaultTrack:
 
 
 def fault_step(
-    track: FaultTrack, at: float, *, seen: bool, confirm_s: float, clear_s: float
+    track: FaultTrack, at: float, *, seen: bool | None, confirm_s: float, clear_s: float
 ) -> tuple[FaultTrack, float | None]:
     """Fold one frame into a fault.
 
     Args:
         track: As the last call returned it.
         at: Of the frame, seconds of the camera.
-        seen: Whether this frame shows the fault.
+        seen: Whether this frame shows the fault; None: another fault hides whether it does.
         confirm_s: How long it must be seen to count.
         clear_s: How long it must be gone to be over.
 
     Returns:
         The new track, and the moment at which the change began if it counts from now on.
     """
-    if seen == track.active:
+    if seen is None or seen == track.active:
         return FaultTrack(track.active), None
     since = at if track.other_since is None else track.other_since
     if at - since < (clear_s if track.active else confirm_s):

@@ -54,7 +54,6 @@ class Setup:
             identity=self.identity,
             policy=self.config.rules,
             unknown_below=self.unknown_below,
-            masks=self.config.privacy.masks,
             journal=journal,
             wall=wall,
         )

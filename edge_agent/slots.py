@@ -1,4 +1,4 @@
-"""From a frame to slot crops: privacy masks, the planogram's quads, and the gate for what moves. Pure."""
+"""From a frame to slot crops: the planogram's quads, and the gate for what moves. Pure."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.align import moved
-from edge_agent.contracts.config import Polygon
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image, crop
 
@@ -17,20 +16,6 @@ Crops = NDArray[np.uint8]
 _THUMB = (24, 32)
 _CHANGED_LEVELS = 22.0
 _MOVING_SHARE = 0.06
-
-
-def mask(frame: Image, polygons: tuple[Polygon, ...]) -> Image:
-    """Return the frame with private places black; the frame itself where there are none.
-
-    Args:
-        frame: uint8, (height, width, 3), BGR.
-        polygons: In px of the raw frame.
-    """
-    if not polygons:
-        return frame
-    masked = frame.copy()
-    cv2.fillPoly(masked, [np.array(polygon, np.int32) for polygon in polygons], (0, 0, 0))
-    return masked
 
 
 def cut(

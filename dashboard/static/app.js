@@ -67,7 +67,7 @@ function drawSlots(state) {
       const x = quad.reduce((sum, point) => sum + point[0], 0) / 4;
       const y = quad.reduce((sum, point) => sum + point[1], 0) / 4;
       group.append(drawn("text", { x, y: y - 16, class: "id" }, id));
-      const words = condition === "present" || condition === "misplaced" ? known.label.split(/[-_ ]/) : [condition === "unseen" ? "" : condition];
+      const words = condition === "present" || condition === "misplaced" ? (known.label ?? "").split(/[-_ ]/) : [condition === "unseen" ? "" : condition];
       words.slice(0, 3).forEach((word, line) => group.append(drawn("text", { x, y: y + 8 + 24 * line, class: "what" }, word)));
       return group;
     }),
@@ -82,7 +82,7 @@ function drawProducts(products) {
       const name = element("td", product.name);
       if (product.gtin) name.append(element("div", product.gtin, "quiet"));
       const level = element("td");
-      level.append(element("span", "■".repeat(product.filled) + "□".repeat(product.facings - product.filled), "facings"));
+      level.append(element("span", "■".repeat(product.filled) + "□".repeat(Math.max(product.facings - product.filled, 0)), "facings"));
       level.append(element("div", `${product.filled} of ${product.facings}, ${product.state}`, `level ${product.state}`));
       row.append(name, level, element("td", clock(product.since), "quiet"));
       return row;

@@ -2,6 +2,7 @@
 
 from edge_agent.camera.base import Camera
 from edge_agent.camera.folder import FolderCamera
+from edge_agent.camera.masked import Masked
 from edge_agent.camera.paced import Paced
 from edge_agent.camera.rotated import Rotated
 from edge_agent.camera.shelf import shelf_camera
@@ -14,13 +15,14 @@ from edge_agent.contracts.errors import ConfigError
 _PICTURES = (".jpg", ".jpeg", ".png")
 
 
-def open_camera(settings: config.Camera, *, live: bool) -> Camera:
+def open_camera(settings: config.Camera, *, live: bool, masks: tuple[config.Polygon, ...] = ()) -> Camera:
     """Open a camera.
 
     Args:
         settings: Of `device.yaml`.
         live: In step with the clock. Otherwise clips, folders and rendered shelves give frames as
             fast as they are read, `fps` of them for each second of the source.
+        masks: Private places, px of the raw frame.
 
     Raises:
         ConfigError: The source names something that there is not.
@@ -51,4 +53,6 @@ def open_camera(settings: config.Camera, *, live: bool) -> Camera:
             camera = StreamCamera(settings)
     if live and scheme in {"file", "folder"}:
         camera = Paced(camera)
+    if masks:
+        camera = Masked(camera, masks)
     return Rotated(camera, settings.rotate) if settings.rotate else camera

@@ -1,5 +1,6 @@
 """USB and network cameras through OpenCV: always the latest frame, and again and again after a loss."""
 
+import re
 import threading
 import time
 
@@ -41,7 +42,8 @@ class StreamCamera(Camera):
             frame, self._latest = self._latest, None
         if frame is None:
             raise DeviceError(
-                f"Expected: a frame from {self._settings.source}. Received: none in {_PATIENCE_S:g} s.",
+                f"Expected: a frame from {_shown(self._settings.source)}. "
+                f"Received: none in {_PATIENCE_S:g} s.",
                 hint="check cable, power and address of the camera; the agent tries again by itself",
             )
         return frame
@@ -83,3 +85,8 @@ class StreamCamera(Camera):
             _NETWORK_TIMEOUT_MS,
         ]
         return cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)
+
+
+def _shown(source: str) -> str:
+    """Return a source fit for a log: without user and password."""
+    return re.sub(r"//[^/@]*@", "//", source)

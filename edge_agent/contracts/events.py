@@ -22,7 +22,7 @@ from pydantic import (
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.identifiers import Gtin, Label, ShelfId, SlotId, StoreId
 from edge_agent.contracts.times import Timestamp
-from edge_agent.contracts.validation import explain
+from edge_agent.contracts.validation import explain, strict_json
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 EXPIRY_S = 7 * 24 * 3600
@@ -252,7 +252,7 @@ def decode(payload: bytes) -> Event:
         DataError: No JSON, not CloudEvents 1.0, a kind of another major version, or a bad field.
     """
     try:
-        return Event.model_validate(json.loads(payload))
+        return Event.model_validate(strict_json(payload))
     except (ValidationError, ValueError, RecursionError) as exc:
         raise DataError(
             f"Expected: a shelfkit event of version 1. Received: {payload[:80]!r}: {explain(exc)}"

@@ -7,13 +7,14 @@ from typing import Annotated, TypeVar
 from pydantic import Field, ValidationError
 
 from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.events import CameraFault, Message, SlotCondition, StockLevel
+from edge_agent.contracts.events import SEQUENCE_DIGITS, CameraFault, Message, SlotCondition, StockLevel
 from edge_agent.contracts.identifiers import DeviceId, Gtin, Label, ShelfId, SlotId, StoreId
 from edge_agent.contracts.times import Timestamp
-from edge_agent.contracts.validation import explain
+from edge_agent.contracts.validation import explain, strict_json
 
 Point = tuple[float, float]
 Quad = tuple[Point, Point, Point, Point]
+StreamId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 class ModelState(Message):
@@ -45,8 +46,8 @@ class ProductState(Message):
     label: Label
     gtin: Gtin | None = None
     name: str
-    facings: int
-    filled: int
+    facings: Annotated[int, Field(ge=1, le=10_000)]
+    filled: Annotated[int, Field(ge=0, le=10_000)]
     state: StockLevel
     since: Timestamp | None = None
 
@@ -72,9 +73,9 @@ class State(Message):
     store: StoreId
     shelf: ShelfId
     time: Timestamp
-    stream: str
-    oldest: int
-    last: int
+    stream: StreamId
+    oldest: Annotated[int, Field(ge=1, lt=10**SEQUENCE_DIGITS)]
+    last: Annotated[int, Field(ge=0, lt=10**SEQUENCE_DIGITS)]
     model: ModelState
     planogram: PlanogramState
     camera: CameraState
@@ -108,8 +109,8 @@ class Health(Message):
 class Ack(Message):
     """What the recorder of record has: every event of the stream up to and including `upto`."""
 
-    stream: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-    upto: Annotated[int, Field(ge=0)]
+    stream: StreamId
+    upto: Annotated[int, Field(ge=0, lt=10**SEQUENCE_DIGITS)]
 
 
 class Command(Message):
@@ -142,6 +143,6 @@ def decode(model: type[AnyMessage], payload: bytes) -> AnyMessage:
         DataError: No JSON, or a field that the contract does not allow.
     """
     try:
-        return model.model_validate(json.loads(payload))
+        return model.model_validate(strict_json(payload))
     except (ValidationError, ValueError, RecursionError) as exc:
         raise DataError(f"Expected: {model.__name__}. Received: {payload[:80]!r}: {explain(exc)}") from exc

@@ -49,7 +49,7 @@ def picture(seed: int = 0, **contents: str) -> Image:
 class Shelf:
     """An agent, its journal, and a clock that the test moves."""
 
-    def __init__(self, folder: Path, journal: Path | str = ":memory:", **privacy: object) -> None:
+    def __init__(self, folder: Path, journal: Path | str = ":memory:") -> None:
         cv2.imwrite(str(folder / "reference.png"), picture())
         self.planogram = Planogram(
             shelf="12",
@@ -61,7 +61,6 @@ class Shelf:
             ],
         )
         self.outbox = Outbox(journal, source="/stores/1/devices/cam", limits=Limits(10**9, 30))
-        self.settings = config.Privacy.model_validate(privacy)
         self.at = 0.0
         self.agent = self.fresh()
 
@@ -74,7 +73,6 @@ class Shelf:
             identity=messages.ModelState(name="colours", version="1", sha256="ab" * 32),
             policy=config.Rules(confirm_s=1, clear_s=1, refresh_s=20),
             unknown_below=0.5,
-            masks=self.settings.masks,
             journal=self.outbox,
             wall=lambda at: START + timedelta(seconds=at),
         )
@@ -211,14 +209,25 @@ def test_a_slot_that_is_hidden_for_long_is_stale(shelf: Shelf) -> None:
     assert not state.slots["B1"].stale
 
 
-def test_what_is_masked_is_never_seen(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, masks=[[(60, 60), (140, 60), (140, 160), (60, 160)]])
-    shelf.show(4)
-    assert shelf.snapshot().slots["A1"].state != "present"
-    assert shelf.snapshot().slots["B1"].state == "present"
-
-
 def test_the_start_is_an_event_and_changes_nothing(shelf: Shelf) -> None:
     (event,) = shelf.agent.started("0.1.0", 0.0)
     assert event.kind.value == "device-started"
     assert shelf.outbox.memory().slots == Memory().slots
+
+
+def test_a_fault_that_another_hides_is_not_over(shelf: Shelf) -> None:
+    shelf.show()
+    elsewhere = np.asarray(np.roll(picture(), 90, axis=1), np.uint8)
+    assert shelf.show(3, image=elsewhere) == ["camera-fault moved"]
+    night = np.zeros((225, 400, 3), np.uint8)
+    assert shelf.show(3, image=night) == ["camera-fault dark"]
+    assert shelf.show(3, image=elsewhere) == ["camera-fault-cleared dark"]
+    assert shelf.show(3) == ["camera-fault-cleared moved"]
+
+
+def test_a_fault_outlives_a_change_of_the_planogram(shelf: Shelf) -> None:
+    shelf.show()
+    shelf.show(3, image=np.zeros((225, 400, 3), np.uint8))
+    shelf.planogram = shelf.planogram.model_copy(update={"shelf": "13"})
+    shelf.agent = shelf.fresh()
+    assert shelf.show(3) == ["camera-fault-cleared dark"]

@@ -72,6 +72,15 @@ def test_a_camera_on_its_side_is_turned(tmp_path: Path, degrees: int) -> None:
     assert (found.image == np.rot90(picture, -degrees // 90)).all()
 
 
+def test_private_places_are_black_in_px_of_the_raw_frame(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "x.png"), np.full((20, 40, 3), 200, np.uint8))
+    masks = ([(0, 0), (9, 0), (9, 9), (0, 9)],)
+    (found,) = frames(open_camera(settings(f"folder:{tmp_path}", rotate=90), live=False, masks=masks))
+    assert found.image.shape == (40, 20, 3)
+    assert found.image[:10, 10:].max() == 0
+    assert found.image[10:].min() == 200
+
+
 def test_a_live_clip_keeps_step_with_the_clock_and_skips_what_is_over() -> None:
     class Numbers(Camera):
         number = -1

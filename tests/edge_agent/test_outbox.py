@@ -27,8 +27,8 @@ def draft(reason: str = "x", at: datetime = NOW) -> Draft:
     return Draft(kind=Kind.DEVICE_STARTED, subject="device", time=at, data=data)
 
 
-def opened(path: Path | str = ":memory:", limits: Limits = ROOMY) -> Outbox:
-    return Outbox(path, source=SOURCE, limits=limits)
+def opened(path: Path | str = ":memory:", limits: Limits = ROOMY, source: str = SOURCE) -> Outbox:
+    return Outbox(path, source=source, limits=limits)
 
 
 def test_an_event_gets_its_place_and_keeps_it(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_process_killed_in_the_middle_leaves_whole_transactions(tmp_path: Path
         for number in range(50):
             outbox.record([draft(), draft()], Memory(planogram=str(number)), NOW)
         outbox._database.execute("BEGIN IMMEDIATE")
-        outbox._insert(draft(), NOW)
+        outbox._insert(draft(), NOW, 0.0)
         os.kill(os.getpid(), 9)
     """)
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "o")], check=False)
@@ -101,12 +101,39 @@ def test_over_its_limits_the_oldest_go_and_are_counted() -> None:
 
 
 def test_too_old_is_dropped_and_counted() -> None:
-    outbox = opened(limits=Limits(max_bytes=10**9, max_days=2))
-    outbox.record([draft()], Memory(), NOW)
-    outbox.record([draft()], Memory(), NOW + timedelta(days=1))
-    outbox.record([draft()], Memory(), NOW + timedelta(days=2, hours=1))
+    clock = [0.0]
+    outbox = Outbox(
+        ":memory:", source=SOURCE, limits=Limits(max_bytes=10**9, max_days=2), steady=lambda: clock[0]
+    )
+    for days in (0, 1, 2.1):
+        clock[0] = days * 86400
+        outbox.record([draft()], Memory(), NOW + timedelta(days=days))
     assert (outbox.dropped, outbox.oldest) == (1, 2)
     assert outbox.age_s(NOW + timedelta(days=2)) == 86400
+
+
+def test_a_clock_that_is_set_makes_nothing_old() -> None:
+    outbox = opened(limits=Limits(max_bytes=10**9, max_days=2))
+    for days in (0, 60, -700, 9000):
+        outbox.record([draft()], Memory(), NOW + timedelta(days=days))
+    assert (outbox.dropped, outbox.depth) == (0, 4)
+
+
+def test_a_device_with_another_name_takes_along_what_waits(tmp_path: Path) -> None:
+    with opened(tmp_path / "o") as outbox:
+        outbox.record([draft("a"), draft("b"), draft("c")], Memory(), NOW)
+        outbox.forget_up_to(1)
+        stream, ids = outbox.stream, [event.id for event in outbox.events()]
+    renamed = "/stores/0417/devices/cam-99"
+    with opened(tmp_path / "o", source=renamed) as outbox:
+        found = outbox.events()
+        assert [(event.id, event.source, event.sequence) for event in found] == [
+            (ids[0], renamed, 1),
+            (ids[1], renamed, 2),
+        ]
+        assert outbox.stream != stream
+        assert {event.streamid for event in found} == {outbox.stream}
+        assert outbox.record([draft("d")], Memory(), NOW)[0].sequence == 3
 
 
 def test_memory_of_another_version_is_forgotten_not_fatal(tmp_path: Path) -> None:

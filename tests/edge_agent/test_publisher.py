@@ -79,7 +79,7 @@ def test_nothing_is_sent_before_there_is_a_connection() -> None:
     assert wire.sent == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("maximum", "window"), [(100, WINDOW), (5, 5), (0, 1)])
+@pytest.mark.parametrize(("maximum", "window"), [(100, WINDOW), (20, 17), (5, 2), (0, 1)])
 def test_the_window_is_bounded_by_us_and_by_the_broker(maximum: int, window: int) -> None:
     publisher, _, wire = make(200)
     publisher.on(connected(maximum), 0)

@@ -119,13 +119,6 @@ def test_crops_are_those_of_the_one_preprocessing() -> None:
     assert (crops[2] == crop(REFERENCE, quad, 48, 32)).all()
 
 
-def test_private_places_are_black_before_anything_sees_them() -> None:
-    masked = slots.mask(REFERENCE, ([(0, 0), (200, 0), (200, 100), (0, 100)],))
-    assert masked[:99, :199].max() == 0
-    assert (masked[200:] == REFERENCE[200:]).all()
-    assert slots.mask(REFERENCE, ()) is REFERENCE
-
-
 def still_slots(before: Image, after: Image) -> set[str]:
     cut = [slots.cut(picture, SHELF, np.eye(3), 64, 64) for picture in (before, after)]
     _, still = slots.Stillness().step(cut[0])[0].step(cut[1])
