@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
+from convert.parity import Budget
 from edge_agent.contracts import run as runs
 from edge_agent.contracts.command import DefaultCommandGroup, new_app, one_of, print_json, run_command, shown
 from edge_agent.contracts.dataset import LEVELS, PARTS
 from edge_agent.contracts.errors import UsageError
 
+_NAME_LENGTH = 64
 QUANTIZATIONS: tuple[Literal["ptq", "qat"], ...] = ("ptq", "qat")
 app = new_app(
     cls=DefaultCommandGroup,
@@ -55,17 +57,18 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
             f"Expected: --out as a new folder. Received: {out}, which exists.",
             hint="name another one; a bundle is never written over another",
         )
+    if not (0 < len(version) <= _NAME_LENGTH and len(name) <= _NAME_LENGTH):
+        raise UsageError(f"Expected: --version and --name of up to {_NAME_LENGTH} characters.")
+    budget = Budget(
+        max_drop_points=max_drop, max_recall_drop_points=max_recall_drop, min_agreement=min_agreement
+    )
     quantizer, found = one_of("--quantization", quantization, QUANTIZATIONS), runs.read(run)
     found.calibration()
     # Keras reads these when it is imported; importing takes seconds, so bad arguments come first.
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from convert.bundling import make  # noqa: PLC0415
-    from convert.parity import Budget  # noqa: PLC0415
 
-    budget = Budget(
-        max_drop_points=max_drop, max_recall_drop_points=max_recall_drop, min_agreement=min_agreement
-    )
     made = make(
         found,
         out,

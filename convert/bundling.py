@@ -54,7 +54,6 @@ def make(
     int8 = _device_scores(device, holdout)
     card = compare(holdout, _float_scores(model, holdout), int8, labels)
     judge(card, holdout, labels, budget)
-    golden = package.goldens(calibration.images, _device_scores(device, calibration))
     described = package.manifest(
         run,
         content,
@@ -63,6 +62,8 @@ def make(
         bundle_version=bundle_version,
         quantization=quantization,
     )
+    candidates = _device_scores(device, calibration)
+    golden = package.goldens(calibration.images, candidates, described.golden.tolerance)
     return package.write(out, content, described, golden)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_agent.classifier import Classifier, TfliteModel
 from edge_agent.contracts import bundle
-from edge_agent.contracts.errors import BundleError
+from edge_agent.contracts.errors import BundleError, GateError
 from edge_agent.contracts.files import written_beside
 from edge_agent.contracts.run import Run
 from edge_agent.contracts.scoring import Floats
@@ -52,15 +52,26 @@ def manifest(
     )
 
 
-def goldens(images: NDArray[np.uint8], scores: Floats) -> tuple[NDArray[np.uint8], Floats]:
+def goldens(images: NDArray[np.uint8], scores: Floats, tolerance: float) -> tuple[NDArray[np.uint8], Floats]:
     """Choose inputs with the clearest top-1 margins, the classes by turns.
 
     Args:
         images: Candidates, uint8 (n, height, width, 3).
         scores: What the int8 model gives for them, float32 (n, classes).
+        tolerance: How far another runtime may be off; every margin is wider.
+
+    Raises:
+        GateError: There is no such input.
     """
     ranked = np.sort(scores, axis=1)
-    clearest = np.argsort(-(ranked[:, -1] - ranked[:, -2]), kind="stable")
+    margins = ranked[:, -1] - ranked[:, -2]
+    clearest = [row for row in np.argsort(-margins, kind="stable") if margins[row] > tolerance]
+    if not clearest:
+        raise GateError(
+            f"Expected: calibration photos that the int8 model is sure of. Received: none with a margin of "
+            f"more than {tolerance:.3g} among {len(images)}.",
+            hint="train longer: a model that is sure of nothing cannot be proven on another device",
+        )
     turn: Counter[int] = Counter()
     order: list[tuple[int, int, int]] = []
     for place, row in enumerate(clearest):

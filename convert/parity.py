@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_agent.contracts.bundle import Score, Scorecard
-from edge_agent.contracts.errors import GateError
+from edge_agent.contracts.errors import GateError, UsageError
 from edge_agent.contracts.run import Samples
 from edge_agent.contracts.scoring import Floats, accuracy, confusion, recalls
 
-_FEW = 10
+_VERY_FEW, _FEW = 4, 10
 """Photos of a class under which a single one says little."""
 
 
@@ -17,7 +17,7 @@ _FEW = 10
 class Budget:
     """What quantization may cost.
 
-    One photo is always allowed, two of a class with fewer than ten: there they are many points and
+    One photo is always allowed, two of a class with four to nine: there they are many points and
     no evidence. Agreement is a coarse net for a model that computes something else altogether: where
     the float model guesses, the int8 one may well guess differently.
 
@@ -30,6 +30,11 @@ class Budget:
     max_drop_points: float = 1.0
     max_recall_drop_points: float = 10.0
     min_agreement: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name, high in (("max_drop_points", 100), ("max_recall_drop_points", 100), ("min_agreement", 1)):
+            if not 0 <= (value := getattr(self, name)) <= high:
+                raise UsageError(f"Expected: {name} from 0 to {high}. Received: {value}.")
 
 
 def compare(holdout: Samples, float32: Floats, int8: Floats, labels: list[str]) -> Scorecard:
@@ -90,6 +95,6 @@ def judge(card: Scorecard, holdout: Samples, labels: list[str], budget: Budget) 
 
 
 def _over(points: float, allowed: float, photos: int) -> bool:
-    spared = 1 if photos >= _FEW else 2
+    spared = 2 if _VERY_FEW <= photos < _FEW else 1
     # Recalls are float32: a thousandth of a point is rounding.
     return points > max(allowed, 100 * spared / photos) + 1e-3

@@ -23,6 +23,14 @@ _SUMMARIES = {
     "demo": "The whole chain on a rendered shelf, on this machine.",
 }
 
+_EXTRAS = {
+    "train": "train",
+    "convert": "train",
+    "deploy": "deploy",
+    "dashboard": "dashboard",
+    "demo": "train,deploy,dashboard",
+}
+
 
 class Stages(click.Group):
     """A command group that imports a stage only when it is called, so that help stays quick."""
@@ -65,7 +73,7 @@ class Stages(click.Group):
         except ModuleNotFoundError as exc:
             raise UsageError(
                 f"Expected: the packages of `shelfkit {cmd_name}`. Received: no module {exc.name!r}.",
-                hint=f"install them with `pip install 'shelfkit[{cmd_name}]'`",
+                hint=f"install them with `pip install 'shelfkit[{_EXTRAS.get(cmd_name, 'dev')}]'`",
             ) from exc
         return get_command(app) if isinstance(app, typer.Typer) else app
 

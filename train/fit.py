@@ -65,8 +65,14 @@ def train(
 
     # Choices are made on validation, figures on the holdout, which nothing has looked at so far.
     validation = pictures.take(parts.validation)
-    temperature = fit_temperature(validation.labels, logits(model, validation.images))
-    threshold = _unknown_threshold(validation.labels, softmax(logits(model, validation.images), temperature))
+    answers = logits(model, validation.images)
+    if not np.isfinite(answers).all():
+        raise DataError(
+            "Expected: a model that gives numbers. Received: one that diverged in training.",
+            hint=f"lower --learning-rate, which was {config.learning_rate:g}",
+        )
+    temperature = fit_temperature(validation.labels, answers)
+    threshold = _unknown_threshold(validation.labels, softmax(answers, temperature))
     holdout = pictures.take(parts.holdout)
     scores = logits(model, holdout.images)
     info = run.RunInfo(
@@ -79,7 +85,7 @@ def train(
         temperature=temperature,
         unknown_below=threshold,
         dataset_sha256=_dataset_hash(found, pictures),
-        split={part: sorted(pictures.take(getattr(parts, part)).ids) for part in Split.__slots__},
+        split={part: sorted(pictures.ids[row] for row in getattr(parts, part)) for part in Split.__slots__},
         metrics=_metrics(found, holdout.labels, scores, temperature),
         packages={package: version(package) for package in _PACKAGES},
     )

@@ -78,10 +78,18 @@ def _refuse_shared(pictures: Pictures, own: NDArray[np.str_]) -> None:
                 f"{pictures.photos[first].name} and {pictures.photos[row].name}, which are the same picture.",
                 hint="remove one of them: figures on photos that training has seen mean nothing",
             )
+    sides: dict[str, str] = {}
+    for photo, part in zip(pictures.photos, own, strict=True):
+        if sides.setdefault(photo.group, part) != part:
+            raise DataError(
+                f"Expected: each group of photos in one part of the data set. "
+                f"Received: group {photo.group!r} in '{sides[photo.group]}' and '{part}'.",
+                hint="photos of one store, camera or day know each other: keep them on one side",
+            )
 
 
 def _divide(pictures: Pictures, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
-    """Split rows by group and equal content, every class in both parts where its groups allow it."""
+    """Split rows by group and equal content; the fold with most classes on both sides."""
     groups = _groups(pictures, rows)
     most = int(np.bincount(pictures.labels[rows]).max(initial=0))
     folds = min(round(1 / share), len(set(groups.tolist())), most)
@@ -95,7 +103,14 @@ def _divide(pictures: Pictures, rows: Rows, share: float, seed: int) -> tuple[Ro
     with warnings.catch_warnings():
         # It warns that a class has fewer photos than there are folds; that is checked above.
         warnings.simplefilter("ignore", UserWarning)
-        kept, taken = next(folding.split(rows, pictures.labels[rows], groups))
+        ways = list(folding.split(rows, pictures.labels[rows], groups))
+
+    def classes_in_both(way: tuple[Rows, Rows]) -> int:
+        kept, taken = (set(pictures.labels[rows[part]].tolist()) for part in way)
+        return len(kept) * folds + len(kept & taken)
+
+    # Among equals the first, which the seed has made.
+    kept, taken = max(ways, key=classes_in_both)
     return rows[kept], rows[taken]
 
 
@@ -105,6 +120,8 @@ def _groups(pictures: Pictures, rows: Rows) -> Rows:
 
     def root(name: str) -> str:
         while parents.setdefault(name, name) != name:
+            # Halving the way each time keeps it short for large groups, too.
+            parents[name] = parents[parents[name]]
             name = parents[name]
         return name
 

@@ -159,9 +159,11 @@ class Bundle:
         except DataError as exc:
             raise BundleError(str(exc), hint=_HINT) from exc
         wanted = (self.manifest.input.height, self.manifest.input.width, 3)
-        if images.dtype != np.uint8 or images.shape[1:] != wanted or len(scores) != len(images):
+        shape = (len(images), len(self.manifest.labels))
+        if images.dtype != np.uint8 or images.shape[1:] != wanted or scores.shape != shape or not len(images):
             raise BundleError(
-                f"Expected: uint8 golden images of {wanted}. Received: {images.dtype} {images.shape}.",
+                f"Expected: uint8 golden images of {wanted}, and their scores. "
+                f"Received: {images.dtype} {images.shape} and {scores.shape}.",
                 hint=_HINT,
             )
         return images, scores.astype(np.float32)

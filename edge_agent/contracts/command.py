@@ -21,7 +21,7 @@ T = TypeVar("T")
 log = logging.getLogger("shelfkit")
 
 
-def run_command(app: Callable[[], object]) -> int:
+def run_command(app: Callable[[], object]) -> int:  # noqa: PLR0911 - one for each way to end
     """Run a typer app and return the exit code of the contract; the only place that decides it.
 
     A `KitError` becomes one message on standard error and its own exit code. Anything else that
@@ -36,6 +36,11 @@ def run_command(app: Callable[[], object]) -> int:
         log.debug("details", exc_info=exc)
         print_error(exc)
         return exc.exit_code
+    except ModuleNotFoundError as exc:
+        log.debug("details", exc_info=exc)
+        hint = "install what this command needs, for example `pip install 'shelfkit[train]'`"
+        print_error(UsageError(f"Expected: the module {exc.name!r}. Received: none.", hint=hint))
+        return UsageError.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

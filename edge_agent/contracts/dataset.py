@@ -84,7 +84,15 @@ def write_index(folder: Path, rows: Iterable[dict[str, object]]) -> None:
 
 
 def _read_folders(path: Path) -> Dataset:
-    parts = [(_PART_NAMES[entry.name], entry) for entry in _folders(path) if entry.name in _PART_NAMES]
+    named = {entry: _PART_NAMES.get(entry.name.lower()) for entry in _folders(path)}
+    parts = [(part, entry) for entry, part in named.items() if part]
+    if parts and len(parts) < len(named):
+        other = next(entry.name for entry, part in named.items() if part is None)
+        raise DataError(
+            f"Expected: classes, or train, val and test with classes in them. "
+            f"Received: both {parts[0][1].name!r} and {other!r} in {path}.",
+            hint="move the classes into the parts, or the parts elsewhere",
+        )
     roots: list[tuple[Part | None, Path]] = [*parts] or [(None, path)]
     names = sorted({entry.name for _, root in roots for entry in _folders(root)})
     classes = _entries(path, {name: {} for name in names})
@@ -119,32 +127,41 @@ def _read_index(path: Path) -> Dataset:
     rows = list(_csv_rows(path / INDEX))
     rejected: list[Rejected] = []
     described: dict[str, dict[str, str]] = {}
-    kept: list[tuple[dict[str, str], Box | None]] = []
+    kept: list[tuple[dict[str, str], Part | None, Box | None]] = []
     for number, row in enumerate(rows, start=2):
         try:
             box = _box(row)
-            if not row.get("path") or not row.get("label"):
+            part = _part(row.get("split", ""))
+            if not row.get("path") or not row.get("label") or "\x00" in row["path"]:
                 raise ValueError("path and label must be there")  # noqa: TRY301 - one place tells
         except ValueError as exc:
             rejected.append(Rejected(f"{INDEX}:{number}", str(exc)))
             continue
         extra = {key: row[key] for key in ("gtin", "name") if row.get(key)}
         described[row["label"]] = described.get(row["label"], {}) | extra
-        kept.append((row, box))
+        kept.append((row, part, box))
     classes = _entries(path / INDEX, dict(sorted(described.items())))
     places = {entry.label: index for index, entry in enumerate(classes)}
     photos = [
         Photo(
             path / row["path"],
             places[row["label"]],
-            _PART_NAMES.get((row.get("split") or "").lower()),
+            part,
             row.get("group") or row["path"],
             row["path"],
             box,
         )
-        for row, box in kept
+        for row, part, box in kept
     ]
     return Dataset(path, classes, photos, rejected)
+
+
+def _part(text: str) -> Part | None:
+    if not text:
+        return None
+    if text.lower() not in _PART_NAMES:
+        raise ValueError(f"expected split as one of {', '.join(PARTS)}, or nothing; received {text!r}")
+    return _PART_NAMES[text.lower()]
 
 
 def _csv_rows(path: Path) -> Iterator[dict[str, str]]:
@@ -169,7 +186,7 @@ def _box(row: dict[str, str]) -> Box | None:
         return None
     try:
         x0, y0, x1, y1 = (round(float(corner)) for corner in corners)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(f"expected x0,y0,x1,y1 as numbers; received {','.join(corners)}") from None
     if x0 >= x1 or y0 >= y1:
         raise ValueError(f"expected x0 < x1 and y0 < y1; received {x0},{y0},{x1},{y1}")
@@ -197,7 +214,10 @@ def _read_lists(path: Path, levels: Literal["fine", "coarse"]) -> Dataset:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as exc:
+        raise DataError(f"Expected: UTF-8 text in {path}. Received: {exc}.") from exc
 
 
 def _class_names(path: Path, levels: Literal["fine", "coarse"]) -> dict[int, str]:
@@ -222,11 +242,14 @@ def _read_arrays(path: Path) -> Dataset:
     highest = -1
     for part in ("train", "test"):
         images, labels = read_npz(path, (f"x_{part}", f"y_{part}"))
-        labels = labels.reshape(-1).astype(np.int64)
-        if images.dtype != np.uint8 or images.ndim not in {3, 4} or len(images) != len(labels):
+        numbers = labels.dtype.kind in "iu"
+        labels = labels.reshape(-1).astype(np.int64) if numbers else labels
+        pictures = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in {1, 3})  # noqa: PLR2004 - grey, RGB
+        whole = numbers and len(images) == len(labels) and labels.min(initial=0) >= 0
+        if images.dtype != np.uint8 or not pictures or not whole:
             raise DataError(
-                f"Expected: x_{part} as uint8 pictures, one for each of y_{part}. "
-                f"Received: {images.dtype} {images.shape} and {labels.shape}."
+                f"Expected: x_{part} as uint8 pictures, grey or RGB, and their numbers in y_{part}. "
+                f"Received: {images.dtype} {images.shape} and {labels.dtype} {labels.shape}."
             )
         highest = max(highest, int(labels.max(initial=-1)))
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):

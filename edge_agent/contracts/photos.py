@@ -53,7 +53,7 @@ class Photo:
         picture = read_picture(self.source) if isinstance(self.source, Path) else self.source
         if self.box is not None:
             x0, y0, x1, y1 = self.box
-            picture = picture[max(y0, 0) : y1, max(x0, 0) : x1]
+            picture = picture[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
         if min(picture.shape[:2], default=0) < MIN_SIDE_PX:
             raise DataError(
                 f"Expected: sides of at least {MIN_SIDE_PX} px. "

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 """A picture: uint8, (height, width, 3), BGR."""
 
+_MAX_SHRINK = 64
+
 RESIZE = "area-bilinear"
 """Name of this resize in a bundle's manifest."""
 
@@ -36,12 +38,21 @@ def crop(frame: Image, quad: NDArray[np.float32], height: int, width: int) -> ND
         x1, y1 = round(float(right)), round(float(bottom))
         if x1 > x0 and y1 > y0 and x0 < frame.shape[1] and y0 < frame.shape[0]:
             return fit(frame[y0:y1, x0:x1], height, width)
-    target = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
+    # Upright first, at a whole multiple of the wanted size, so that `fit` averages as it does elsewhere.
+    edges = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
+    wide = width * _whole(float(max(edges[0], edges[2])), width)
+    tall = height * _whole(float(max(edges[1], edges[3])), height)
+    target = np.array([[0, 0], [wide, 0], [wide, tall], [0, tall]], dtype=np.float32)
     transform = cv2.getPerspectiveTransform(quad, target)
     warped = cv2.warpPerspective(
-        frame, transform, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        frame, transform, (wide, tall), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    return np.asarray(cv2.cvtColor(warped, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    return fit(np.asarray(warped, dtype=np.uint8), height, width)
+
+
+def _whole(length: float, wanted: int) -> int:
+    """Return how often a wanted length fits into one, within what a picture can need."""
+    return min(max(int(length // wanted), 1), _MAX_SHRINK)
 
 
 def fit(picture: Image, height: int, width: int) -> NDArray[np.uint8]:

@@ -33,7 +33,7 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
 
 
 def test_split_folders_may_lack_a_class_in_one_part(tmp_path: Path) -> None:
-    for name in ["train/tea/1.png", "train/empty/2.png", "validation/tea/3.png", "test/empty/4.png"]:
+    for name in ["Train/tea/1.png", "Train/empty/2.png", "validation/tea/3.png", "test/empty/4.png"]:
         save(tmp_path / name)
     found = dataset.read(tmp_path)
     assert {(found.labels[photo.label], photo.part) for photo in found.photos} == {
@@ -57,13 +57,19 @@ def test_an_index_says_everything_itself(tmp_path: Path) -> None:
         "a.png,empty,,,,,,,,\n"
         "a.png,tea,,,9,3,2,18,,\n"
         ",tea,,,,,,,,\n"
+        "a.png,tea,testing,,,,,,,\n"
+        "a.png,tea,,,0,0,inf,9,,\n"
+        "a.png,tea,,,-50,-50,-10,-10,,\n"
     )
     found = dataset.read(tmp_path)
     tea = found.photos[0]
     assert (found.classes[tea.label].gtin, found.classes[tea.label].name) == ("09506000134352", "Mint tea")
     assert (tea.part, tea.group, tea.box) == ("val", "monday", (2, 3, 22, 18))
     assert (tea.decode() == picture(0)[3:18, 2:22]).all()
-    assert [item.name for item in found.rejected] == ["index.csv:4", "index.csv:5"]
+    assert [item.name for item in found.rejected] == [f"index.csv:{line}" for line in (4, 5, 6, 7)]
+    assert "testing" in found.rejected[2].reason
+    with pytest.raises(DataError, match="0x0"):
+        found.photos[-1].decode()
     assert "x0 < x1" in found.rejected[0].reason
 
 
@@ -98,6 +104,18 @@ def test_keras_arrays(tmp_path: Path, grey: bool) -> None:
     assert (shown[..., 0] == images[0]).all() if grey else (shown[..., ::-1] == images[0]).all()
 
 
+def mixed_folders(folder: Path) -> Path:
+    save(folder / "train" / "tea" / "1.png")
+    save(folder / "milk" / "2.png")
+    return folder
+
+
+def words_for_numbers(path: Path) -> Path:
+    images = np.zeros((1, 8, 8, 3), np.uint8)
+    np.savez(path, x_train=images, y_train=["tea"], x_test=images, y_test=["tea"])
+    return path
+
+
 def half_an_archive(path: Path) -> Path:
     np.savez(path, x_train=np.zeros((1, 8, 8, 3), np.uint8))
     return path
@@ -116,6 +134,8 @@ def half_an_archive(path: Path) -> Path:
         (lambda folder: (folder / "index.csv").write_bytes(b"path,label\n\xff\xfe,x\n") and folder, "UTF-8"),
         (lambda folder: (folder / "train.txt").write_text("a,0,0\n") and folder, "classes.csv"),
         (lambda folder: half_an_archive(folder / "d.npz"), "y_train"),
+        (lambda folder: words_for_numbers(folder / "d.npz"), "numbers in y_train"),
+        (mixed_folders, "'train' and 'milk'"),
         (lambda folder: (folder / "d.npz").write_bytes(b"PK") and folder / "d.npz", "x_train"),
     ],
 )

@@ -63,6 +63,13 @@ def test_a_quad_that_is_nearly_a_rectangle_sees_the_same() -> None:
     assert np.abs(upright - nearly).mean() < 3
 
 
+def test_a_quad_that_is_large_does_not_alias_either() -> None:
+    stripes = np.zeros((960, 960, 3), np.uint8)
+    stripes[:, ::2] = 255
+    nearly = box(0, 0, 960, 960) + np.array([[0, 0], [0, 0.01], [0, 0], [0, 0]], np.float32)
+    assert np.ptp(crop(stripes, nearly, 96, 96)[4:-4, 4:-4]) <= 3
+
+
 @given(
     st.integers(1, 400),
     st.integers(1, 400),

@@ -2,11 +2,13 @@
 
 import contextlib
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -150,6 +152,29 @@ def test_a_consumer_hears_events_and_a_device_does_not_hear_others(
         assert received(consumer, 1)
         with pytest.raises(AssertionError):
             wait_for(spy, lambda notice: isinstance(notice, Received), 1)
+
+
+@pytest.mark.broker
+def test_the_recorder_comes_in_with_its_certificate(
+    store_broker: tuple[int, Authority], tmp_path: Path
+) -> None:
+    port, authority = store_broker
+    own = authority.issue("svc-recorder")
+    files = ("--ca", own.ca, "--certificate", own.certificate, "--key", own.key)
+    address = ("--broker", f"mqtts://localhost:{port}", "--database", f"sqlite:///{tmp_path / 'd.sqlite'}")
+    command = [sys.executable, "-m", "dashboard", *map(str, (*address, *files)), "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    page = process.stdout.readline().strip()
+    try:
+        end = time.monotonic() + 15
+        while not httpx.get(f"{page}/healthz").json()["broker"]:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
 
 
 @pytest.mark.broker

@@ -1,5 +1,6 @@
 """The link against real brokers: mosquitto, and one that knows no version 5."""
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.contracts.errors import UsageError
+from edge_agent.contracts import config
+from edge_agent.contracts.errors import ConfigError, UsageError
 from edge_agent.mqtt import (
     Address,
     Connected,
@@ -75,6 +77,28 @@ def test_the_will_speaks_for_the_dead_and_not_for_those_who_left(mosquitto: Mosq
         )
         subprocess.run([sys.executable, "-c", script, str(mosquitto.port)], check=False)
         assert received(listener, 1)[0].payload == b"offline"
+
+
+def test_an_error_is_a_death_and_no_goodbye(mosquitto: Mosquitto) -> None:
+    with Link(mosquitto.address, client_id="y", subscriptions=("health",)) as listener:
+        linked(listener)
+        time.sleep(0.1)
+        with (
+            contextlib.suppress(ZeroDivisionError),
+            Link(mosquitto.address, client_id="x", will=Publication("health", b"offline")) as link,
+        ):
+            linked(link)
+            raise ZeroDivisionError
+        assert received(listener, 1)[0].payload == b"offline"
+
+
+def test_certificates_that_are_not_there_are_told_at_once(tmp_path: Path) -> None:
+    nowhere = config.Tls(ca=tmp_path / "a", certificate=tmp_path / "b", key=tmp_path / "c")
+    with (
+        pytest.raises(ConfigError, match="certificates"),
+        Link(Address("localhost", 1, nowhere, encrypted=True), client_id="x"),
+    ):
+        pass
 
 
 def test_it_comes_back_after_the_broker_did(mosquitto: Mosquitto) -> None:

@@ -87,6 +87,15 @@ def test_the_data_sets_own_parts_are_respected(own: list[Part], holdout: str, va
     assert {parts[row] for row in found.train} == {"train"}
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_class_with_few_groups_is_on_every_side(seed: int) -> None:
+    labels = [0] * 200 + [1] * 40
+    groups = [*range(200), *(200 + row // 10 for row in range(40))]
+    parts = split(pictures(labels, groups=groups), LABELS[:2], TrainConfig(seed=seed))
+    for part in (parts.train, parts.validation, parts.holdout):
+        assert {labels[row] for row in part} == {0, 1}
+
+
 def test_the_same_seed_splits_the_same() -> None:
     made = pictures([0, 1, 2] * 50)
     one, same, other = (split(made, LABELS, TrainConfig(seed=seed)) for seed in (1, 1, 2))
@@ -111,6 +120,10 @@ def test_calibration_has_every_class() -> None:
         (
             pictures([0, 1, 2] * 9, parts=["train", "train", "test"] * 9, ids=[*range(25), 1, 2]),
             "same picture|every class",
+        ),
+        (
+            pictures([0, 1, 2] * 9, parts=[*TRAIN, *TRAIN, *TEST], groups=[0] * 27),
+            "group '0' in 'train' and 'test'",
         ),
         (
             pictures([0] * 9 + [1] * 9 + [2] * 9, parts=[*TRAIN, *TRAIN, *TEST]),

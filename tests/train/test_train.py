@@ -87,7 +87,7 @@ def test_the_same_seed_gives_the_same_split_and_config(few: Path, tmp_path: Path
         (["{few}", "--out", "{few}"], 2, "exists"),
         (["{few}", "--out", "new", "--preset", "resnet"], 2, "shelf-s"),
         (["{few}", "--out", "new", "--image-px", "5000"], 2, "--image-px from 32 to 512"),
-        (["{few}", "--out", "new", "--levels", "all"], 2, "fine or coarse"),
+        (["{few}", "--out", "new", "--levels", "all"], 2, "fine, coarse"),
         (["{few}", "--out", "new", "--epochs", "many"], 2, "--epochs"),
         (["nowhere", "--out", "new"], 4, "folder of photos"),
         (["{few}/tea", "--out", "new"], 4, "labelled photos"),
