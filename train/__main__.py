@@ -32,6 +32,11 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
     augment: Annotated[
         float, typer.Option(help="Strength of changes to training photos, 0 to 2.")
     ] = _DEFAULT.augment,
+    zoom: Annotated[
+        float, typer.Option(help="How much of a photo's side may be cut off in training, 0 to 0.8.")
+    ] = _DEFAULT.zoom,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror photos in training: not for print.")] = False,
+    mixup: Annotated[float, typer.Option(help="Blend pairs of photos in training, 0 to 2.")] = _DEFAULT.mixup,
     seed: Annotated[int, typer.Option(help="Of split, weights, shuffling, augmentation.")] = _DEFAULT.seed,
     levels: Annotated[str, typer.Option(help="Classes of a two-level data set: fine or coarse.")] = "fine",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -46,7 +51,7 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Examples:
       shelfkit train photos --out run
       shelfkit train photos --out run --image-px 64 --epochs 20
-      shelfkit train grocerystore --levels coarse --out run --json
+      shelfkit train grocerystore --levels coarse --zoom 0.5 --flip --out run --json
     """  # noqa: D301 - click needs the character itself to keep the lines
     if out.exists():
         raise UsageError(
@@ -60,6 +65,9 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
         batch_size=batch_size,
         learning_rate=learning_rate,
         augment=augment,
+        zoom=zoom,
+        flip=flip,
+        mixup=mixup,
         seed=seed,
     )
     prepared = prepare(

@@ -11,20 +11,26 @@ Picture = NDArray[np.uint8]
 _JPEG_FROM = 40
 
 
-def augment(picture: Picture, rng: np.random.Generator, strength: float) -> Picture:
+def augment(
+    picture: Picture, rng: np.random.Generator, strength: float, *, zoom: float = 0.0, flip: bool = False
+) -> Picture:
     """Return one changed copy.
 
     Args:
         picture: uint8, (height, width, 3), RGB.
         rng: Decides everything.
         strength: 0 changes nothing, 1 is what shelves need.
+        zoom: How much of a side may be cut off, 0 to 1.
+        flip: Whether it may be mirrored.
 
     Returns:
         uint8 of the same shape.
     """
     if strength == 0:
         return picture
-    changed = _moved(picture, rng, strength)
+    if flip and rng.random() < 0.5:  # noqa: PLR2004 - a coin
+        picture = np.ascontiguousarray(picture[:, ::-1])
+    changed = _moved(picture, rng, strength, zoom)
     changed = _lit(changed, rng, strength)
     if rng.random() < 0.25 * strength:
         changed = np.asarray(cv2.GaussianBlur(changed, (0, 0), float(rng.uniform(0.4, 1.2))), np.uint8)
@@ -38,14 +44,16 @@ def augment(picture: Picture, rng: np.random.Generator, strength: float) -> Pict
     return changed
 
 
-def _moved(picture: Picture, rng: np.random.Generator, strength: float) -> Picture:
+def _moved(picture: Picture, rng: np.random.Generator, strength: float, zoom: float) -> Picture:
     """Shift, scale, turn and shear a little: no two crops of a slot are cut alike."""
     height, width = picture.shape[:2]
     corners = np.array([[0, 0], [width, 0], [0, height]], np.float32)
     centre = np.array([width / 2, height / 2], np.float32)
-    scale = 1 + rng.uniform(-0.08, 0.08) * strength
+    near = 1 / (1 - rng.uniform(0, zoom))
+    scale = (1 + rng.uniform(-0.08, 0.08) * strength) * near
     target = (corners - centre) * scale + centre
-    target += rng.uniform(-0.05, 0.05, 2) * strength * (width, height)
+    # A near view may look at any part of the photo.
+    target += rng.uniform(-1, 1, 2) * (0.05 * strength + (near - 1) / 2) * (width, height)
     target += rng.uniform(-0.03, 0.03, (3, 2)) * strength * (width, height)
     change = cv2.getAffineTransform(corners, target.astype(np.float32))
     moved = cv2.warpAffine(

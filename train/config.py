@@ -27,6 +27,9 @@ class TrainConfig:
         validation_share: Of the other photos kept for choices: when to stop, temperature.
         calibration_count: Training photos recorded for the quantizer, at most.
         augment: Strength of the changes to training photos; 0: none, 1: as shelves need it.
+        zoom: How much of a photo's side may be cut off: for photos that show more than the product.
+        flip: Mirror photos at random: not for packets, which have print.
+        mixup: Strength of blending pairs of photos (Zhang et al. 2018), 0: none.
         seed: Of everything that is drawn.
     """
 
@@ -43,6 +46,9 @@ class TrainConfig:
     validation_share: float = 0.15
     calibration_count: int = 300
     augment: float = 1.0
+    zoom: float = 0.0
+    flip: bool = False
+    mixup: float = 0.0
     seed: int = 7
 
     def __post_init__(self) -> None:
@@ -52,6 +58,8 @@ class TrainConfig:
             ("epochs", 1, 10_000),
             ("learning_rate", 1e-6, 10.0),
             ("augment", 0.0, 2.0),
+            ("zoom", 0.0, 0.8),
+            ("mixup", 0.0, 2.0),
             ("seed", 0, 2**31 - 1),
         ):
             value = getattr(self, name)

@@ -120,10 +120,22 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     def __getitem__(self, step: int) -> tuple[Floats, Floats, Floats]:
         rng = np.random.default_rng([self._config.seed, self._epoch, step])
         rows = self._order[step * self._config.batch_size :][: self._config.batch_size]
-        images = [augment(self._pictures.images[row], rng, self._config.augment) for row in rows]
+        config = self._config
+        images = [
+            augment(self._pictures.images[row], rng, config.augment, zoom=config.zoom, flip=config.flip)
+            for row in rows
+        ]
         labels = self._pictures.labels[rows]
-        truth = np.eye(len(self._weights), dtype=np.float32)[labels]
-        return np.stack(images).astype(np.float32) / np.float32(255), truth, self._weights[labels]
+        pixels = np.stack(images).astype(np.float32) / np.float32(255)
+        truth, weights = np.eye(len(self._weights), dtype=np.float32)[labels], self._weights[labels]
+        if not config.mixup:
+            return pixels, truth, weights
+        share, other = np.float32(rng.beta(config.mixup, config.mixup)), rng.permutation(len(rows))
+        return (
+            share * pixels + (1 - share) * pixels[other],
+            share * truth + (1 - share) * truth[other],
+            share * weights + (1 - share) * weights[other],
+        )
 
     def on_epoch_end(self) -> None:
         """Go on to the next epoch."""

@@ -11,9 +11,11 @@ from train.augment import augment
 PHOTO = np.asarray(cv2.resize(next(shots(1, 1))[1], (64, 64)), np.uint8)
 
 
-@given(st.integers(0, 10**6), st.floats(0, 2))
-def test_form_and_reproducibility(seed: int, strength: float) -> None:
-    one, same = (augment(PHOTO, np.random.default_rng(seed), strength) for _ in range(2))
+@given(st.integers(0, 10**6), st.floats(0, 2), st.floats(0, 0.8), st.booleans())
+def test_form_and_reproducibility(seed: int, strength: float, zoom: float, flip: bool) -> None:
+    one, same = (
+        augment(PHOTO, np.random.default_rng(seed), strength, zoom=zoom, flip=flip) for _ in range(2)
+    )
     assert one.shape == PHOTO.shape
     assert one.dtype == np.uint8
     assert (one == same).all()

@@ -62,7 +62,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["shelf-s", "shelf-m", "article-cifar", "article-64"])
 def test_every_preset_trains_and_converts(few: Path, tmp_path: Path, kit: Kit, preset: str) -> None:
-    options = ("--preset", preset, "--image-px", 64, "--epochs", 2, "--json")
+    options = ("--preset", preset, "--image-px", 64, "--epochs", 2, "--mixup", 0.2, "--flip", "--json")
     done = kit("train", few, "--out", tmp_path / "run", *options)
     assert json.loads(done.stdout)["rejected"] == 1
     assert "broken.jpg" in done.stderr
@@ -87,6 +87,7 @@ def test_the_same_seed_gives_the_same_split_and_config(few: Path, tmp_path: Path
         (["{few}", "--out", "{few}"], 2, "exists"),
         (["{few}", "--out", "new", "--preset", "resnet"], 2, "shelf-s"),
         (["{few}", "--out", "new", "--image-px", "5000"], 2, "--image-px from 32 to 512"),
+        (["{few}", "--out", "new", "--zoom", "1"], 2, "--zoom from 0 to 0.8"),
         (["{few}", "--out", "new", "--levels", "all"], 2, "fine, coarse"),
         (["{few}", "--out", "new", "--epochs", "many"], 2, "--epochs"),
         (["nowhere", "--out", "new"], 4, "folder of photos"),
