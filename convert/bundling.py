@@ -54,16 +54,16 @@ def make(
     int8 = _device_scores(device, holdout)
     card = compare(holdout, _float_scores(model, holdout), int8, labels)
     judge(card, holdout, labels, budget)
+    candidates = _device_scores(device, calibration)
+    golden = package.goldens(calibration.images, candidates, device.output.scale)
     described = package.manifest(
         run,
-        content,
+        golden.tolerance,
         card,
         name=name or run.info.name,
         bundle_version=bundle_version,
         quantization=quantization,
     )
-    candidates = _device_scores(device, calibration)
-    golden = package.goldens(calibration.images, candidates, described.golden.tolerance)
     return package.write(out, content, described, golden)
 
 

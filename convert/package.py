@@ -1,6 +1,7 @@
 """Write a bundle: beside, verified by the device's own code, flushed, renamed."""
 
 from collections import Counter
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.classifier import Classifier, TfliteModel
+from edge_agent.classifier import Classifier
 from edge_agent.contracts import bundle
 from edge_agent.contracts.errors import BundleError, GateError
 from edge_agent.contracts.files import written_beside
@@ -23,7 +24,7 @@ _PACKAGES = ("shelfkit", "tensorflow", "keras", "ai-edge-litert", "numpy")
 
 def manifest(
     run: Run,
-    content: bytes,
+    tolerance: float,
     card: bundle.Scorecard | None,
     *,
     name: str,
@@ -41,7 +42,7 @@ def manifest(
         calibration=bundle.Calibration(
             temperature=run.info.temperature, unknown_below=run.info.unknown_below
         ),
-        golden=bundle.GoldenSpec(tolerance=_TOLERANCE_STEPS * TfliteModel(content).output.scale),
+        golden=bundle.GoldenSpec(tolerance=tolerance),
         scorecard=card,
         provenance=bundle.Provenance(
             run_sha256=run.sha256,
@@ -52,39 +53,50 @@ def manifest(
     )
 
 
-def goldens(images: NDArray[np.uint8], scores: Floats, tolerance: float) -> tuple[NDArray[np.uint8], Floats]:
+@dataclass(frozen=True, slots=True)
+class Goldens:
+    """Inputs, uint8 (n, height, width, 3), scores, float32 (n, classes), and how far off is still right."""
+
+    images: NDArray[np.uint8]
+    scores: Floats
+    tolerance: float
+
+
+def goldens(images: NDArray[np.uint8], scores: Floats, step: float) -> Goldens:
     """Choose inputs with the clearest top-1 margins, the classes by turns.
+
+    Every margin is wider than the tolerance, so that no runtime's rounding turns an answer. A model
+    that is sure of little gets a tolerance below its widest margin: stricter, and never void.
 
     Args:
         images: Candidates, uint8 (n, height, width, 3).
         scores: What the int8 model gives for them, float32 (n, classes).
-        tolerance: How far another runtime may be off; every margin is wider.
+        step: Of the output tensor: its scale.
 
     Raises:
-        GateError: There is no such input.
+        GateError: The model says the same of everything.
     """
     ranked = np.sort(scores, axis=1)
     margins = ranked[:, -1] - ranked[:, -2]
-    clearest = [row for row in np.argsort(-margins, kind="stable") if margins[row] > tolerance]
-    if not clearest:
+    widest = float(margins.max(initial=0.0))
+    if widest <= 0.0:
         raise GateError(
-            f"Expected: calibration photos that the int8 model is sure of. Received: none with a margin of "
-            f"more than {tolerance:.3g} among {len(images)}.",
-            hint="train longer: a model that is sure of nothing cannot be proven on another device",
+            f"Expected: a model that prefers one class for some photo. Received: none among {len(images)}.",
+            hint="train again: this model tells nothing apart",
         )
+    tolerance = min(_TOLERANCE_STEPS * step, 0.9 * widest)
     turn: Counter[int] = Counter()
     order: list[tuple[int, int, int]] = []
-    for place, row in enumerate(clearest):
+    for place, row in enumerate(np.argsort(-margins, kind="stable")):
         top = int(scores[row].argmax())
-        order.append((turn[top], place, int(row)))
-        turn[top] += 1
+        if margins[row] > tolerance:
+            order.append((turn[top], place, int(row)))
+            turn[top] += 1
     chosen = [row for _, _, row in sorted(order)[:_GOLDENS]]
-    return images[chosen], scores[chosen]
+    return Goldens(images[chosen], scores[chosen], tolerance)
 
 
-def write(
-    out: Path, content: bytes, described: bundle.Manifest, golden: tuple[NDArray[np.uint8], Floats]
-) -> bundle.Bundle:
+def write(out: Path, content: bytes, described: bundle.Manifest, golden: Goldens) -> bundle.Bundle:
     """Write a bundle folder; it appears whole and proven to load, or not at all.
 
     Raises:
@@ -94,7 +106,7 @@ def write(
         with written_beside(out) as staged:
             staged.mkdir()
             (staged / bundle.MODEL).write_bytes(content)
-            np.savez_compressed(staged / bundle.GOLDEN, images=golden[0], scores=golden[1])
+            np.savez_compressed(staged / bundle.GOLDEN, images=golden.images, scores=golden.scores)
             files = {
                 file.name: bundle.FileEntry(sha256=bundle.hash_file(file), size=file.stat().st_size)
                 for file in sorted(staged.iterdir())

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +42,8 @@ def test_goldens_have_a_clear_margin_and_hold(bundle_folder: Path) -> None:
     classifier.check_golden()
     _, scores = read.golden()
     ranked = np.sort(scores, axis=1)
-    assert (ranked[:, -1] - ranked[:, -2]).min() > read.manifest.golden.tolerance / 2
-    assert len(set(scores.argmax(axis=1).tolist())) == len(classifier.labels)
+    assert (ranked[:, -1] - ranked[:, -2]).min() > read.manifest.golden.tolerance > 0
+    assert len(set(scores.argmax(axis=1).tolist())) > len(classifier.labels) / 2
 
 
 def test_the_float_models_of_others_are_no_int8(public_data: Path) -> None:
@@ -105,16 +107,32 @@ def test_what_is_no_model(content: bytes) -> None:
         TfliteModel(content)
 
 
+UNBALANCE = """
+import sys
+import keras
+
+# One channel a thousand times as strong, and taken back behind it: the same function in float, but all
+# other channels fall below one step of the int8 tensor between.
+model = keras.saving.load_model(sys.argv[1])
+norm = model.get_layer("stem_norm")
+gamma, beta, mean, variance = norm.get_weights()
+gamma[0], beta[0] = 3000 * max(abs(gamma[0]), 0.5), 3000 * max(abs(beta[0]), 0.5)
+norm.set_weights([gamma, beta, mean, variance])
+for name in ("stage1_a_conv", "stage1_short_conv"):
+    (kernel,) = model.get_layer(name).get_weights()
+    kernel[:, :, 0] /= 3000
+    model.get_layer(name).set_weights([kernel])
+model.save(sys.argv[1])
+"""
+
+
 @pytest.mark.slow
 def test_the_gate_says_no_and_nothing_is_written(run_folder: Path, tmp_path: Path, kit: Kit) -> None:
-    """A run whose calibration set is black: the ranges of the int8 model fit nothing."""
+    """A network that int8 cannot carry, although in float it is nearly as good as before."""
     shutil.copytree(run_folder, tmp_path / "run")
-    found = run.read(run_folder)
-    calibration = found.calibration()
-    black = np.zeros_like(calibration.images)
-    run.Samples(black, calibration.labels, calibration.ids).save(tmp_path / "run" / run.CALIBRATION)
+    subprocess.run([sys.executable, "-c", UNBALANCE, str(tmp_path / "run" / run.MODEL)], check=True)
     done = kit("convert", "--int8", tmp_path / "run", "--out", tmp_path / "bundle", code=5)
-    assert "accuracy fell" in done.stderr
+    assert "accuracy fell by" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
 
 
