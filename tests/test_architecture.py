@@ -46,14 +46,14 @@ def test_the_median_stays_small() -> None:
         (r"\bVideoCapture\(", "edge_agent/camera/"),
         (
             r"\bcv2\.resize\(|\bwarpPerspective\(",
-            "edge_agent/contracts/preprocess.py|edge_agent/(camera|align|slots|faults)",
+            "edge_agent/contracts/preprocess.py|edge_agent/(camera|align|slots|faults)|train/(augment|robustness)",
         ),
         (r"TFLiteConverter", "convert/quantize.py"),
         (r"^\s*(import|from) paho", "edge_agent/mqtt.py"),
     ],
 )
 def test_a_thing_is_done_in_one_place(pattern: str, home: str) -> None:
-    """Thumbnails for alignment and gating may be resized where they are made; model input only once."""
+    """Model input is made in one place; thumbnails and changed copies of photos where they are needed."""
     found = [
         str(path.relative_to(ROOT))
         for path in MODULES

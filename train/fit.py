@@ -1,7 +1,7 @@
-"""One training run, top to bottom: photos, split, model, fit, figures, run directory."""
+"""One training run, top to bottom: photos, split, model, training, figures, run directory."""
 
-import math
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,23 @@ from edge_agent.contracts.scoring import (
     softmax,
     wilson,
 )
-from train.augment import augment
+from train import loop, objective
+from train.batches import Batches
 from train.config import TrainConfig
+from train.devices import computing, worker
+from train.loop import logits
 from train.model import build_model
 from train.prepare import Prepared
 from train.report import Evidence, write_report
 from train.split import Split
+from train.state import State, Workshop, weights_hash
 
 _UNKNOWN_SHARE = 0.01
 _UNKNOWN_AT_MOST = 0.5
-_WARM_UP = 0.1
-_HEAVIEST = 10.0
 _PACKAGES = ("shelfkit", "keras", "tensorflow", "numpy", "opencv-python-headless")
+
+Callbacks = Callable[[int, int, int], list[Any]]
+"""Makes Keras callbacks, given epochs, steps of an epoch, and epochs that are done."""
 
 
 def train(
@@ -44,7 +49,9 @@ def train(
     config: TrainConfig,
     *,
     name: str,
-    callbacks: Callable[[int, int], list[Any]],
+    resume: bool,
+    command: str,
+    callbacks: Callbacks,
 ) -> run.RunInfo:
     """Train on prepared photos and leave a run directory.
 
@@ -53,17 +60,89 @@ def train(
         out: New; written beside and renamed when everything is in it.
         config: Decides the rest.
         name: Of the model, as events will carry it.
-        callbacks: Keras callbacks, given epochs and steps of an epoch.
+        resume: Go on with what a killed run left beside `out`.
+        command: Repeats it, for the report.
+        callbacks: For progress and logs.
+
+    Returns:
+        What `run.json` says; `metrics["interrupted"]` where Ctrl-C ended it and the best so far was kept.
 
     Raises:
-        DataError: The place cannot be written.
+        UsageError: An unfinished run is in the way, or is another's; a teacher does not fit.
+        DataError: The place cannot be written, or the model diverged.
     """
     keras.utils.set_random_seed(config.seed)
-    found, pictures, parts = prepared.dataset, prepared.pictures, prepared.parts
-    model = build_model(keras, config, len(found.classes))
-    _fit(model, pictures, parts, config, callbacks)
+    identity = _identity(prepared, config)
+    workshop = Workshop(out, identity)
+    first = worker() == 0
+    state = workshop.open(resume=resume) if first else State()
+    ended = _fit(prepared, config, state, workshop if first else None, callbacks)
+    model = _best(config, len(prepared.dataset.classes), state)
+    info, evidence = _judged(model, prepared, config, state, name=name, ended=ended)
+    if first:
+        _write(out, model, info, prepared, evidence)
+        workshop.close()
+    return info
 
-    # Choices are made on validation, figures on the holdout, which nothing has looked at so far.
+
+def _fit(
+    prepared: Prepared,
+    config: TrainConfig,
+    state: State,
+    workshop: Workshop | None,
+    callbacks: Callbacks,
+) -> bool:
+    classes = len(prepared.dataset.classes)
+    batches = Batches(prepared.pictures, prepared.parts.train, config, classes)
+    with computing(config):
+        student = build_model(keras, config, classes)
+        model = student
+        if config.teachers:
+            teachers = [_teacher(Path(path)) for path in config.teachers]
+            objective.require_same(student, teachers)
+            model = objective.Taught(student, teachers, config.teacher_share, config.teacher_temperature)
+        model.compile(
+            objective.optimizer(config, config.epochs * batches.steps),
+            objective.loss(config),
+            metrics=["accuracy"],
+            jit_compile=config.xla,
+        )
+        return loop.run(
+            model,
+            student,
+            batches,
+            prepared.pictures.take(prepared.parts.validation),
+            config,
+            state=state,
+            workshop=workshop,
+            callbacks=callbacks(config.epochs, batches.steps, state.epoch),
+        )
+
+
+def _teacher(path: Path) -> Any:  # noqa: ANN401 - Keras has no types
+    return keras.saving.load_model(run.read(path).model, compile=False, safe_mode=True)
+
+
+def _best(config: TrainConfig, classes: int, state: State) -> Any:  # noqa: ANN401 - Keras has no types
+    """Return the network in float32, as it is converted, with the weights of the best epoch."""
+    plain = replace(config, weights="none", precision="float32")
+    model = build_model(keras, plain, classes)
+    for variable, value in zip(model.variables, state.best, strict=True):
+        variable.assign(value)
+    return model
+
+
+def _judged(
+    model: Any,  # noqa: ANN401 - Keras has no types
+    prepared: Prepared,
+    config: TrainConfig,
+    state: State,
+    *,
+    name: str,
+    ended: bool,
+) -> tuple[run.RunInfo, Evidence]:
+    """Make choices on validation, figures on the holdout, which nothing has looked at so far."""
+    found, pictures, parts = prepared.dataset, prepared.pictures, prepared.parts
     validation = pictures.take(parts.validation)
     answers = logits(model, validation.images)
     if not np.isfinite(answers).all():
@@ -75,6 +154,8 @@ def train(
     threshold = _unknown_threshold(validation.labels, softmax(answers, temperature))
     holdout = pictures.take(parts.holdout)
     scores = logits(model, holdout.images)
+    metrics = _metrics(found, holdout.labels, scores, temperature)
+    metrics |= {"epochs": state.epoch, "best_epoch": state.best_epoch, "parameters": model.count_params()}
     info = run.RunInfo(
         name=name,
         config=config.as_json(),
@@ -85,104 +166,21 @@ def train(
         temperature=temperature,
         unknown_below=threshold,
         dataset_sha256=_dataset_hash(found, pictures),
+        weights_sha256=weights_hash([np.asarray(value) for value in model.get_weights()]),
         split={part: sorted(pictures.ids[row] for row in getattr(parts, part)) for part in Split.__slots__},
-        metrics=_metrics(found, holdout.labels, scores, temperature),
+        metrics=metrics | ({} if ended else {"interrupted": True}),
         packages={package: version(package) for package in _PACKAGES},
     )
-    evidence = Evidence(info, found, prepared.rejected, holdout, softmax(scores, temperature))
-    _write(out, model, info, pictures, parts, evidence)
-    return info
+    return info, Evidence(info, found, prepared.rejected, holdout, softmax(scores, temperature))
 
 
-def logits(model: Any, images: NDArray[np.uint8]) -> Floats:  # noqa: ANN401 - Keras has no types
-    """Return float32 (n, classes) of uint8 pictures."""
-    if not len(images):
-        return np.zeros((0, model.output_shape[-1]), np.float32)
-    steps = [
-        np.asarray(model.predict_on_batch(images[at : at + 64].astype(np.float32) / 255))
-        for at in range(0, len(images), 64)
-    ]
-    return np.concatenate(steps)
-
-
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Training batches: shuffled and augmented from (seed, epoch, step) alone."""
-
-    def __init__(self, pictures: Pictures, config: TrainConfig, weights: Floats) -> None:
-        super().__init__(workers=1)
-        self._pictures, self._config, self._weights = pictures, config, weights
-        self._epoch = 0
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._pictures) / self._config.batch_size)
-
-    def __getitem__(self, step: int) -> tuple[Floats, Floats, Floats]:
-        rng = np.random.default_rng([self._config.seed, self._epoch, step])
-        rows = self._order[step * self._config.batch_size :][: self._config.batch_size]
-        config = self._config
-        images = [
-            augment(self._pictures.images[row], rng, config.augment, zoom=config.zoom, flip=config.flip)
-            for row in rows
-        ]
-        labels = self._pictures.labels[rows]
-        pixels = np.stack(images).astype(np.float32) / np.float32(255)
-        truth, weights = np.eye(len(self._weights), dtype=np.float32)[labels], self._weights[labels]
-        if not config.mixup:
-            return pixels, truth, weights
-        share, other = np.float32(rng.beta(config.mixup, config.mixup)), rng.permutation(len(rows))
-        return (
-            share * pixels + (1 - share) * pixels[other],
-            share * truth + (1 - share) * truth[other],
-            share * weights + (1 - share) * weights[other],
-        )
-
-    def on_epoch_end(self) -> None:
-        """Go on to the next epoch."""
-        self._epoch += 1
-        self._order = np.random.default_rng([self._config.seed, self._epoch]).permutation(len(self._pictures))
-
-
-def _fit(
-    model: Any,  # noqa: ANN401 - Keras has no types
-    pictures: Pictures,
-    parts: Split,
-    config: TrainConfig,
-    callbacks: Callable[[int, int], list[Any]],
-) -> None:
-    training, validation = pictures.take(parts.train), pictures.take(parts.validation)
-    classes = model.output_shape[-1]
-    batches = Batches(training, config, _class_weights(training.labels, classes))
-    total = config.epochs * len(batches)
-    warm_up = round(_WARM_UP * total)
-    rate = keras.optimizers.schedules.CosineDecay(
-        config.learning_rate / 20, total - warm_up, warmup_target=config.learning_rate, warmup_steps=warm_up
-    )
-    model.compile(
-        keras.optimizers.AdamW(rate, weight_decay=config.weight_decay),
-        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
-        metrics=["accuracy"],
-        jit_compile=False,  # compiling takes longer than training a small network on a CPU
-    )
-    stop = keras.callbacks.EarlyStopping(
-        "val_loss", patience=config.patience, restore_best_weights=True, start_from_epoch=config.epochs // 3
-    )
-    model.fit(
-        batches,
-        validation_data=(
-            validation.images.astype(np.float32) / 255,
-            np.eye(classes, dtype=np.float32)[validation.labels],
-        ),
-        epochs=config.epochs,
-        verbose=0,
-        callbacks=[stop, *callbacks(config.epochs, len(batches))],
-    )
-
-
-def _class_weights(labels: NDArray[np.int64], classes: int) -> Floats:
-    """Return the weight of each class: as if all had the same number of photos, within reason."""
-    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
-    return np.minimum(len(labels) / (classes * counts), _HEAVIEST).astype(np.float32)
+def _identity(prepared: Prepared, config: TrainConfig) -> dict[str, Any]:
+    return {
+        **config.as_json(),
+        "photos": _dataset_hash(prepared.dataset, prepared.pictures),
+        "keras": version("keras"),
+        "tensorflow": version("tensorflow"),
+    }
 
 
 def _unknown_threshold(labels: NDArray[np.int64], probabilities: Floats) -> float:
@@ -220,10 +218,10 @@ def _write(
     out: Path,
     model: Any,  # noqa: ANN401 - Keras has no types
     info: run.RunInfo,
-    pictures: Pictures,
-    parts: Split,
+    prepared: Prepared,
     evidence: Evidence,
 ) -> None:
+    pictures, parts = prepared.pictures, prepared.parts
     try:
         with written_beside(out) as staged:
             staged.mkdir()

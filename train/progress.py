@@ -1,11 +1,25 @@
 """How far training is, on a terminal as a bar, elsewhere as a line for each epoch."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import keras
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def callbacks(
+    batch_size: int, console: Console, tensorboard: Path | None
+) -> Callable[[int, int, int], list[Any]]:
+    """Return what makes the callbacks of a run, given its epochs, steps of one, and epochs done."""
+
+    def make(epochs: int, steps: int, done: int) -> list[Any]:
+        logs = [] if tensorboard is None else [keras.callbacks.TensorBoard(str(tensorboard))]
+        return [Told(epochs, steps, done, batch_size, console), *logs]
+
+    return make
 
 
 class Told(keras.callbacks.Callback):  # type: ignore[misc]
@@ -14,11 +28,12 @@ class Told(keras.callbacks.Callback):  # type: ignore[misc]
     Args:
         epochs: At most.
         steps: Of one epoch.
+        done: Epochs that an earlier start of this run has done.
         batch_size: Photos of a step.
         console: Where to.
     """
 
-    def __init__(self, epochs: int, steps: int, batch_size: int, console: Console) -> None:
+    def __init__(self, epochs: int, steps: int, done: int, batch_size: int, console: Console) -> None:
         super().__init__()
         self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
         self._console = console
@@ -30,7 +45,7 @@ class Told(keras.callbacks.Callback):  # type: ignore[misc]
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("training", total=epochs * steps, told="")
+        self._task = self._bar.add_task("training", total=epochs * steps, completed=done * steps, told="")
         self._began = 0.0
 
     def on_train_begin(self, _logs: Mapping[str, float] | None = None) -> None:

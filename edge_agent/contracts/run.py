@@ -35,6 +35,7 @@ class RunInfo(BaseModel):
 
     `config` is what `train.config` wrote; `split` gives the content hashes (sha256 of the decoded
     pixels, hex) of each part: train, validation (for choices), holdout, calibration (some of train).
+    `weights_sha256` is that of the trained weights alone: the same run gives the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -49,6 +50,7 @@ class RunInfo(BaseModel):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     unknown_below: Annotated[float, Field(ge=0, le=1)] = 0.0
     dataset_sha256: str
+    weights_sha256: str = ""
     split: dict[str, list[str]]
     metrics: dict[str, Any] = {}
     packages: dict[str, str] = {}

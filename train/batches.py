@@ -1,0 +1,81 @@
+"""Training batches: each is decided by the seed and its number alone, so that a run can go on anywhere."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from edge_agent.contracts.photos import Pictures
+from train.augment import augment, mixed
+from train.config import TrainConfig
+
+Floats = NDArray[np.float32]
+_HEAVIEST = 10.0
+_AHEAD = 4
+_MAKERS = 2
+
+
+class Batches:
+    """Shuffled, augmented, mixed photos with their truth and weight.
+
+    Args:
+        pictures: All photos; may lie on disk.
+        rows: Those to train on.
+        config: Decides the rest.
+        classes: How many there are.
+    """
+
+    def __init__(
+        self, pictures: Pictures, rows: NDArray[np.int64], config: TrainConfig, classes: int
+    ) -> None:
+        self._images, self._labels, self._rows, self._config = pictures.images, pictures.labels, rows, config
+        self._size = min(config.batch_size, len(rows))
+        self._weights = class_weights(pictures.labels[rows], classes)
+        self._truth = np.eye(classes, dtype=np.float32)
+
+    @property
+    def steps(self) -> int:
+        """Batches of one epoch; what does not fill a batch waits for another epoch's order."""
+        return len(self._rows) // self._size
+
+    def batch(self, number: int) -> tuple[Floats, Floats, Floats]:
+        """Return one batch.
+
+        Args:
+            number: Counted from the start of training.
+
+        Returns:
+            Pixels in [0, 1], float32 (n, height, width, 3); truth, float32 (n, classes); weights,
+            float32 (n,).
+        """
+        epoch, step = divmod(number, self.steps)
+        order = np.random.default_rng([self._config.seed, epoch]).permutation(self._rows)
+        rows = order[step * self._size :][: self._size]
+        rng = np.random.default_rng([self._config.seed, epoch, step])
+        images = np.stack([augment(self._images[row], rng, self._config) for row in rows])
+        labels = self._labels[rows]
+        pixels = images.astype(np.float32) / np.float32(255)
+        return mixed(pixels, self._truth[labels], self._weights[labels], rng, self._config)
+
+    def stream(self, first: int, last: int) -> Any:  # noqa: ANN401 - TensorFlow has no types
+        """Return the batches from one number up to another as a `tf.data.Dataset`, made ahead, in order."""
+        shape = (self._size, *self._images.shape[1:])
+
+        def make(number: Any) -> Any:  # noqa: ANN401 - TensorFlow has no types
+            kinds = (tf.float32, tf.float32, tf.float32)
+            pixels, truth, weights = tf.numpy_function(self.batch, [number], kinds, stateful=False)
+            return (
+                tf.ensure_shape(pixels, shape),
+                tf.ensure_shape(truth, (self._size, len(self._truth))),
+                tf.ensure_shape(weights, (self._size,)),
+            )
+
+        numbers = tf.data.Dataset.range(first, last)
+        return numbers.map(make, num_parallel_calls=_MAKERS, deterministic=True).prefetch(_AHEAD)
+
+
+def class_weights(labels: NDArray[np.int64], classes: int) -> Floats:
+    """Return the weight of each class, float32 (classes,): as if all had as many photos, within reason."""
+    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+    return np.minimum(len(labels) / (classes * counts), _HEAVIEST).astype(np.float32)

@@ -1,0 +1,143 @@
+"""The loop of epochs: judge the averaged weights, keep the best, and keep what it takes to go on."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.contracts.photos import Pictures
+from edge_agent.contracts.scoring import Floats, accuracy, negative_log_likelihood
+from train.batches import Batches
+from train.config import TrainConfig
+from train.state import Arrays, State, Workshop
+
+_JUDGED_AT_ONCE = 128
+
+
+def run(
+    model: Any,  # noqa: ANN401 - Keras has no types
+    student: Any,  # noqa: ANN401
+    batches: Batches,
+    validation: Pictures,
+    config: TrainConfig,
+    *,
+    state: State,
+    workshop: Workshop | None,
+    callbacks: Sequence[Any],
+) -> bool:
+    """Train from where the state is to the end.
+
+    Args:
+        model: Compiled; what is fitted.
+        student: What is judged and kept: the model itself, or the one that it teaches.
+        batches: Of training.
+        validation: Photos for choices.
+        config: Decides the rest.
+        state: Where to begin; is where it ended afterwards.
+        workshop: Keeps the state; None: another worker does.
+        callbacks: Of Keras, told after each epoch's judgement.
+
+    Returns:
+        Whether it was left to end by itself; False: somebody pressed Ctrl-C.
+
+    Raises:
+        DataError: The state cannot be kept.
+        KeyboardInterrupt: Before there was anything to keep.
+    """
+    model.optimizer.build(model.trainable_variables)
+    if state.variables:
+        _assign(_all(student, model), state.variables)
+    keeper = _Keeper(student, validation, config, state, workshop)
+    try:
+        model.fit(
+            batches.stream(state.epoch * batches.steps, config.epochs * batches.steps),
+            initial_epoch=state.epoch,
+            epochs=config.epochs,
+            steps_per_epoch=batches.steps,
+            shuffle=False,  # the batches are in their order
+            verbose=0,
+            callbacks=[keeper, *callbacks],
+        )
+    except KeyboardInterrupt:
+        if not state.best:
+            raise
+        return False
+    return True
+
+
+def logits(model: Any, images: NDArray[np.uint8]) -> Floats:  # noqa: ANN401 - Keras has no types
+    """Return float32 (n, classes) of uint8 pictures (n, height, width, 3)."""
+    if not len(images):
+        return np.zeros((0, model.output_shape[-1]), np.float32)
+    starts = range(0, len(images), _JUDGED_AT_ONCE)
+    parts = (images[at : at + _JUDGED_AT_ONCE].astype(np.float32) / np.float32(255) for at in starts)
+    return np.concatenate([np.asarray(model.predict_on_batch(part)) for part in parts])
+
+
+class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
+    """Judges, keeps and stops; first among the callbacks, so that the others see its figures."""
+
+    def __init__(
+        self,
+        student: Any,  # noqa: ANN401 - Keras has no types
+        validation: Pictures,
+        config: TrainConfig,
+        state: State,
+        workshop: Workshop | None,
+    ) -> None:
+        super().__init__()
+        self._student, self._validation, self._config = student, validation, config
+        self._state, self._workshop = state, workshop
+        # The averages live in the optimizer; Keras' own callback swaps them in and out.
+        self._averages = keras.callbacks.SwapEMAWeights() if config.averaging else None
+        self._began = 0.0
+
+    def on_epoch_begin(self, _epoch: int, _logs: Mapping[str, float] | None = None) -> None:
+        """Take the time."""
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Judge the epoch, keep the state, and stop when nothing gets better."""
+        logs = logs if logs is not None else {}
+        state, variables = self._state, _values(_all(self._student, self.model))
+        answers, weights = self._judged()
+        logs["val_loss"] = negative_log_likelihood(self._validation.labels, answers, 1.0)
+        logs["val_accuracy"] = accuracy(self._validation.labels, answers)
+        logs["learning_rate"] = float(np.asarray(self.model.optimizer.learning_rate))
+        logs["seconds"] = time.monotonic() - self._began
+        if logs["val_loss"] < state.best_loss or not state.best:
+            state.best, state.best_loss, state.best_epoch = weights, logs["val_loss"], epoch + 1
+        state.variables, state.epoch = variables, epoch + 1
+        state.history.append({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()})
+        if self._workshop is not None:
+            self._workshop.save(state)
+        # Early on, the learning rate is still on its way up, and a pause in getting better means nothing.
+        if epoch + 1 - max(state.best_epoch, self._config.epochs // 3) >= self._config.patience_epochs:
+            self.model.stop_training = True
+
+    def _judged(self) -> tuple[Floats, Arrays]:
+        """Return what the averaged weights answer to the validation photos, and the weights."""
+        if self._averages is not None:
+            self._averages.set_model(self.model)
+            self._averages.on_test_begin()
+        try:
+            return logits(self._student, self._validation.images), _values(self._student.variables)
+        finally:
+            if self._averages is not None:
+                self._averages.on_test_end()
+
+
+def _all(student: Any, model: Any) -> list[Any]:  # noqa: ANN401 - Keras has no types
+    return [*student.variables, *model.optimizer.variables]
+
+
+def _values(variables: Sequence[Any]) -> Arrays:
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def _assign(variables: Sequence[Any], values: Arrays) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
