@@ -1,5 +1,6 @@
 """Training batches: each is decided by the seed and its number alone, so that a run can go on anywhere."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ class Batches:
         self._size = min(config.batch_size, len(rows))
         self._weights = class_weights(pictures.labels[rows], classes)
         self._truth = np.eye(classes, dtype=np.float32)
+        # Once an epoch, not once a batch: it takes as long as there are rows. At an epoch's end two are in use.
+        self._order = lru_cache(maxsize=2)(self._shuffled)
 
     @property
     def steps(self) -> int:
@@ -50,13 +53,15 @@ class Batches:
             float32 (n,).
         """
         epoch, step = divmod(number, self.steps)
-        order = np.random.default_rng([self._config.seed, epoch]).permutation(self._rows)
-        rows = order[step * self._size :][: self._size]
+        rows = self._order(epoch)[step * self._size :][: self._size]
         rng = np.random.default_rng([self._config.seed, epoch, step])
         images = np.stack([augment(self._images[row], rng, self._config) for row in rows])
         labels = self._labels[rows]
         pixels = images.astype(np.float32) / np.float32(255)
         return mixed(pixels, self._truth[labels], self._weights[labels], rng, self._config)
+
+    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self._config.seed, epoch]).permutation(self._rows)
 
     def stream(self, first: int, last: int) -> Any:  # noqa: ANN401 - TensorFlow has no types
         """Return the batches from one number up to another as a `tf.data.Dataset`, made ahead, in order."""
