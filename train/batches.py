@@ -34,7 +34,7 @@ class Batches:
         self._size = min(config.batch_size, len(rows))
         self._weights = class_weights(pictures.labels[rows], classes)
         self._truth = np.eye(classes, dtype=np.float32)
-        # Once an epoch, not once a batch: it takes as long as there are rows. At an epoch's end two are in use.
+        # Drawn once an epoch, not once a batch: it takes time by the row. Around its end two are in use.
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     @property
