@@ -38,6 +38,11 @@ class Batches:
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     @property
+    def size(self) -> int:
+        """Photos of one batch."""
+        return self._size
+
+    @property
     def steps(self) -> int:
         """Batches of one epoch; what does not fill a batch waits for another epoch's order."""
         return len(self._rows) // self._size

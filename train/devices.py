@@ -3,91 +3,162 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 from edge_agent.contracts.errors import UsageError
 from train.config import Backend, Precision, TrainConfig
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 _POLICIES: dict[Precision, str] = {
     "float32": "float32",
     "bfloat16": "mixed_bfloat16",
     "float16": "mixed_float16",
 }
+_CLUSTER = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
 
 
 def choose_backend(backend: Backend) -> None:
-    """Set what Keras reads when it is imported; importing takes seconds, so bad arguments come first.
-
-    Raises:
-        UsageError: Keras is imported already, on something else.
-    """
+    """Set what Keras reads when it is imported; importing takes seconds, so bad arguments come first."""
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def worker() -> int:
-    """Return this process' place among several machines, from `TF_CONFIG`; the first one writes the run.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """This process among those of one run.
+
+    Attributes:
+        index: Which it is; the first one writes the run.
+        addresses: host:port of each; empty: this one is alone.
+    """
+
+    index: int = 0
+    addresses: tuple[str, ...] = ()
+
+
+def place(config: TrainConfig) -> Place:
+    """Return this process' place, from `TF_CONFIG` as `tf.distribute` documents it, whatever the backend.
 
     Raises:
-        UsageError: `TF_CONFIG` is not what `tf.distribute` expects.
+        UsageError: Several machines are asked for, and `TF_CONFIG` does not name them.
     """
+    if config.distribute != "workers":
+        return Place()
     text = os.environ.get("TF_CONFIG", "")
-    if not text:
-        return 0
     try:
-        return int(json.loads(text)["task"]["index"])
+        told = json.loads(text)
+        found = Place(int(told["task"]["index"]), tuple(map(str, told["cluster"]["worker"])))
+        if not 0 <= found.index < len(found.addresses):
+            raise ValueError(text)
     except (ValueError, KeyError, TypeError) as exc:
         raise UsageError(
-            f"Expected: TF_CONFIG as JSON with cluster and task. Received: {text:.200}.",
-            hint='{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}',
+            "Expected: TF_CONFIG as JSON with all workers and the place of this one, for --distribute workers. "
+            f"Received: {text[:200] or 'none'}.",
+            hint=f"for example TF_CONFIG='{_CLUSTER}'",
         ) from exc
+    return found
+
+
+class Devices:
+    """All that one run computes on; set up before anything is computed, by `computing`.
+
+    Args:
+        config: Gives the precision, and says what to spread over.
+        strategy: Of TensorFlow; None: one device, or JAX.
+        replicas: Among how many a batch is divided.
+    """
+
+    def __init__(self, config: TrainConfig, strategy: Any, replicas: int) -> None:  # noqa: ANN401 - no types
+        self._config, self._strategy, self.replicas = config, strategy, replicas
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Give what is built and compiled inside the run's precision, and a copy on every device."""
+        import keras  # noqa: PLC0415 - on the backend that was chosen, and only when training begins
+
+        scope: AbstractContextManager[Any] = (
+            nullcontext() if self._strategy is None else self._strategy.scope()
+        )
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(_POLICIES[self._config.precision])
+        try:
+            with scope:
+                yield
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    def require_equal_shares(self, batch_size: int) -> None:
+        """Refuse batches that cannot be divided equally: the mean of the shares would not be that of the batch.
+
+        Raises:
+            UsageError: It leaves a remainder.
+        """
+        if batch_size % self.replicas:
+            raise UsageError(
+                f"Expected: a --batch-size that {self.replicas} devices can share. Received: {batch_size}.",
+                hint="a batch is never larger than the training photos are many",
+            )
 
 
 @contextmanager
-def computing(config: TrainConfig) -> Iterator[None]:
-    """Set precision, determinism and distribution for what is built inside.
+def computing(config: TrainConfig) -> Iterator[Devices]:
+    """Set determinism and distribution of this process; before anything is computed.
 
     Raises:
-        UsageError: What was asked for is not on this machine.
+        UsageError: What was asked for cannot be had.
     """
-    # Keras is imported here: on the backend that was chosen, and only when training begins.
-    import keras  # noqa: PLC0415
-
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(_POLICIES[config.precision])
-    if config.deterministic and config.backend == "tensorflow":
-        import tensorflow as tf  # noqa: PLC0415
-
-        tf.config.experimental.enable_op_determinism()
-    try:
-        with _distribution(keras, config):
-            yield
-    finally:
-        keras.config.set_dtype_policy(before)
+    where = place(config)
+    if config.backend == "jax":
+        with _jax(config, where) as devices:
+            yield devices
+    else:
+        yield _tensorflow(config)
 
 
 @contextmanager
-def _distribution(keras: "ModuleType", config: TrainConfig) -> Iterator[None]:
-    if config.distribute == "none":
-        yield
-        return
-    if config.backend == "jax":
-        if config.distribute == "workers":
-            # Reads the cluster from KERAS_DISTRIBUTION_* as Keras documents it.
-            keras.distribution.initialize()
-        with keras.distribution.DataParallel(auto_shard_dataset=False).scope():
-            yield
-        return
-    import tensorflow as tf  # noqa: PLC0415
+def alone() -> Iterator[None]:
+    """Compute on one device what is no part of the training step, as if nothing were distributed."""
+    import keras  # noqa: PLC0415 - see Devices.building
 
-    strategy = (
-        tf.distribute.MirroredStrategy()
-        if config.distribute == "devices"
-        else tf.distribute.MultiWorkerMirroredStrategy()
-    )
-    with strategy.scope():
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
         yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+@contextmanager
+def _jax(config: TrainConfig, where: Place) -> Iterator[Devices]:
+    import keras  # noqa: PLC0415 - see Devices.building
+    import tensorflow as tf  # noqa: PLC0415 - the same
+
+    # TensorFlow makes the batches only, and would take all of a GPU's memory for it.
+    tf.config.set_visible_devices([], "GPU")
+    if config.deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    if config.distribute == "none":
+        yield Devices(config, None, 1)
+        return
+    if where.addresses:
+        keras.distribution.initialize(",".join(where.addresses), len(where.addresses), where.index)
+    spread = keras.distribution.DataParallel(auto_shard_dataset=False)
+    with spread.scope():
+        yield Devices(config, None, spread.num_model_replicas)
+
+
+def _tensorflow(config: TrainConfig) -> Devices:
+    import tensorflow as tf  # noqa: PLC0415 - see Devices.building
+
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if config.distribute == "none":
+        return Devices(config, None, 1)
+    if config.distribute == "workers":
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    else:
+        own = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        strategy = tf.distribute.MirroredStrategy([device.name for device in own])
+    return Devices(config, strategy, strategy.num_replicas_in_sync)

@@ -27,7 +27,7 @@ from edge_agent.contracts.scoring import (
 from train import loop, objective
 from train.batches import Batches
 from train.config import TrainConfig
-from train.devices import computing, worker
+from train.devices import alone, computing, place
 from train.loop import logits
 from train.model import build_model
 from train.prepare import Prepared
@@ -74,7 +74,7 @@ def train(
     keras.utils.set_random_seed(config.seed)
     identity = _identity(prepared, config)
     workshop = Workshop(out, identity)
-    first = worker() == 0
+    first = place(config).index == 0
     state = workshop.open(resume=resume) if first else State()
     ended = _fit(prepared, config, state, workshop if first else None, callbacks)
     model = _best(config, len(prepared.dataset.classes), state)
@@ -94,22 +94,28 @@ def _fit(
 ) -> bool:
     classes = len(prepared.dataset.classes)
     batches = Batches(prepared.pictures, prepared.parts.train, config, classes)
-    with computing(config):
-        student = build_model(keras, config, classes)
-        model = student
-        if config.teachers:
-            teachers = [_teacher(Path(path)) for path in config.teachers]
-            objective.require_same(student, teachers)
-            model = objective.Taught(student, teachers, config.teacher_share, config.teacher_temperature)
-        model.compile(
-            objective.optimizer(config, config.epochs * batches.steps),
-            objective.loss(config),
-            metrics=["accuracy"],
-            jit_compile=config.xla,
-        )
+    with computing(config) as devices:
+        devices.require_equal_shares(batches.size)
+        with alone():
+            judged = _plain(config, classes)
+        with devices.building():
+            student = build_model(keras, config, classes)
+            model = student
+            if config.teachers:
+                teachers = [_teacher(Path(path)) for path in config.teachers]
+                objective.require_same(student, teachers)
+                model = objective.Taught(student, teachers, config.teacher_share, config.teacher_temperature)
+            model.compile(
+                objective.optimizer(config, config.epochs * batches.steps),
+                objective.loss(config),
+                metrics=["accuracy"],
+                # Keras on JAX is always compiled: step by step it takes minutes where this takes seconds.
+                jit_compile=config.xla or config.backend == "jax",
+            )
         return loop.run(
             model,
             student,
+            judged,
             batches,
             prepared.pictures.take(prepared.parts.validation),
             config,
@@ -124,12 +130,16 @@ def _teacher(path: Path) -> Any:  # noqa: ANN401 - Keras has no types
 
 
 def _best(config: TrainConfig, classes: int, state: State) -> Any:  # noqa: ANN401 - Keras has no types
-    """Return the network in float32, as it is converted, with the weights of the best epoch."""
-    plain = replace(config, weights="none", precision="float32")
-    model = build_model(keras, plain, classes)
+    """Return the network with the weights of the best epoch."""
+    model = _plain(config, classes)
     for variable, value in zip(model.variables, state.best, strict=True):
         variable.assign(value)
     return model
+
+
+def _plain(config: TrainConfig, classes: int) -> Any:  # noqa: ANN401 - Keras has no types
+    """Return the network in float32, as it is converted, with weights that mean nothing yet."""
+    return build_model(keras, replace(config, weights="none", precision="float32"), classes)
 
 
 def _judged(

@@ -1,5 +1,6 @@
 """The loop of epochs: judge the averaged weights, keep the best, and keep what it takes to go on."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from edge_agent.contracts.photos import Pictures
 from edge_agent.contracts.scoring import Floats, accuracy, negative_log_likelihood
 from train.batches import Batches
 from train.config import TrainConfig
+from train.devices import alone
 from train.state import Arrays, State, Workshop
 
 _JUDGED_AT_ONCE = 128
@@ -20,6 +22,7 @@ _JUDGED_AT_ONCE = 128
 def run(
     model: Any,  # noqa: ANN401 - Keras has no types
     student: Any,  # noqa: ANN401
+    judged: Any,  # noqa: ANN401
     batches: Batches,
     validation: Pictures,
     config: TrainConfig,
@@ -32,7 +35,9 @@ def run(
 
     Args:
         model: Compiled; what is fitted.
-        student: What is judged and kept: the model itself, or the one that it teaches.
+        student: What is kept: the model itself, or the one that it teaches.
+        judged: The student once more, in float32 and on one device: takes the weights of each epoch
+            and answers to the validation photos, as it will after training.
         batches: Of training.
         validation: Photos for choices.
         config: Decides the rest.
@@ -50,7 +55,9 @@ def run(
     model.optimizer.build(model.trainable_variables)
     if state.variables:
         _assign(_all(student, model), state.variables)
-    keeper = _Keeper(student, validation, config, state, workshop)
+    if _ended(state, config):
+        return True  # killed between the last epoch and the run directory
+    ended = False
     try:
         model.fit(
             batches.stream(state.epoch * batches.steps, config.epochs * batches.steps),
@@ -59,13 +66,18 @@ def run(
             steps_per_epoch=batches.steps,
             shuffle=False,  # the batches are in their order
             verbose=0,
-            callbacks=[keeper, *callbacks],
+            callbacks=[_Keeper(student, judged, validation, config, state, workshop), *callbacks],
         )
+        ended = True
     except KeyboardInterrupt:
         if not state.best:
             raise
-        return False
-    return True
+    finally:
+        if not ended:
+            # Keras tells the end of training only where it came by itself; a bar must be put away.
+            for callback in callbacks:
+                callback.on_train_end()
+    return ended
 
 
 def logits(model: Any, images: NDArray[np.uint8]) -> Floats:  # noqa: ANN401 - Keras has no types
@@ -74,7 +86,8 @@ def logits(model: Any, images: NDArray[np.uint8]) -> Floats:  # noqa: ANN401 - K
         return np.zeros((0, model.output_shape[-1]), np.float32)
     starts = range(0, len(images), _JUDGED_AT_ONCE)
     parts = (images[at : at + _JUDGED_AT_ONCE].astype(np.float32) / np.float32(255) for at in starts)
-    return np.concatenate([np.asarray(model.predict_on_batch(part)) for part in parts])
+    with alone():
+        return np.concatenate([np.asarray(model.predict_on_batch(part)) for part in parts])
 
 
 class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
@@ -83,16 +96,16 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     def __init__(
         self,
         student: Any,  # noqa: ANN401 - Keras has no types
+        judged: Any,  # noqa: ANN401
         validation: Pictures,
         config: TrainConfig,
         state: State,
         workshop: Workshop | None,
     ) -> None:
         super().__init__()
-        self._student, self._validation, self._config = student, validation, config
+        self._student, self._judged = student, judged
+        self._validation, self._config = validation, config
         self._state, self._workshop = state, workshop
-        # The averages live in the optimizer; Keras' own callback swaps them in and out.
-        self._averages = keras.callbacks.SwapEMAWeights() if config.averaging else None
         self._began = 0.0
 
     def on_epoch_begin(self, _epoch: int, _logs: Mapping[str, float] | None = None) -> None:
@@ -103,31 +116,39 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         """Judge the epoch, keep the state, and stop when nothing gets better."""
         logs = logs if logs is not None else {}
         state, variables = self._state, _values(_all(self._student, self.model))
-        answers, weights = self._judged()
+        weights = self._averaged()
+        _assign(self._judged.variables, weights)
+        answers = logits(self._judged, self._validation.images)
         logs["val_loss"] = negative_log_likelihood(self._validation.labels, answers, 1.0)
         logs["val_accuracy"] = accuracy(self._validation.labels, answers)
         logs["learning_rate"] = float(np.asarray(self.model.optimizer.learning_rate))
         logs["seconds"] = time.monotonic() - self._began
         if logs["val_loss"] < state.best_loss or not state.best:
-            state.best, state.best_loss, state.best_epoch = weights, logs["val_loss"], epoch + 1
+            # A loss that is no number is worse than any other.
+            loss = logs["val_loss"] if math.isfinite(logs["val_loss"]) else math.inf
+            state.best, state.best_loss, state.best_epoch = weights, loss, epoch + 1
         state.variables, state.epoch = variables, epoch + 1
         state.history.append({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()})
         if self._workshop is not None:
             self._workshop.save(state)
-        # Early on, the learning rate is still on its way up, and a pause in getting better means nothing.
-        if epoch + 1 - max(state.best_epoch, self._config.epochs // 3) >= self._config.patience_epochs:
-            self.model.stop_training = True
+        self.model.stop_training = _ended(state, self._config)
 
-    def _judged(self) -> tuple[Floats, Arrays]:
-        """Return what the averaged weights answer to the validation photos, and the weights."""
-        if self._averages is not None:
-            self._averages.set_model(self.model)
-            self._averages.on_test_begin()
+    def _averaged(self) -> Arrays:
+        """Return the student's weights with the moving averages, which live in the optimizer, in their place."""
+        trained = self.model.trainable_variables
+        live = _values(trained)
+        self.model.optimizer.finalize_variable_values(trained)
         try:
-            return logits(self._student, self._validation.images), _values(self._student.variables)
+            return _values(self._student.variables)
         finally:
-            if self._averages is not None:
-                self._averages.on_test_end()
+            # Bit for bit: training goes on from here as it does after a kill.
+            _assign(trained, live)
+
+
+def _ended(state: State, config: TrainConfig) -> bool:
+    # Early on, the learning rate is still on its way up, and a pause in getting better means nothing.
+    since = state.epoch - max(state.best_epoch, config.epochs // 3)
+    return state.epoch >= config.epochs or since >= config.patience_epochs
 
 
 def _all(student: Any, model: Any) -> list[Any]:  # noqa: ANN401 - Keras has no types
