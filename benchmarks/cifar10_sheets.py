@@ -97,7 +97,7 @@ def draw(labels: Labels, count: int, seed: int) -> Labels:
             f"Received: {count}."
         )
     rng = np.random.default_rng(seed)
-    drawn = [rng.choice(np.flatnonzero(labels == label), each, replace=False) for label in classes]
+    drawn = [rng.permutation(np.flatnonzero(labels == label))[:each] for label in classes]
     return np.asarray(np.sort(np.concatenate(drawn)), np.int64)
 
 
