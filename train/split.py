@@ -14,6 +14,7 @@ from train.config import TrainConfig
 
 Rows = NDArray[np.int64]
 _MIN_PHOTOS = 5
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,19 @@ class Split:
     calibration: Rows
 
 
-def split(pictures: Pictures, labels: list[str], config: TrainConfig) -> Split:
+def split(pictures: Pictures, labels: list[str], config: TrainConfig, *, alike: Rows | None = None) -> Split:
     """Decide which photo serves what.
 
     The holdout is the data set's own test part, or else its validation part, or else a share of
     all photos. Validation is the data set's own where another part is the holdout, else a share of
     the rest. Photos of one group, and equal photos, always stay together.
+
+    Args:
+        pictures: Decoded photos.
+        labels: Names of the classes.
+        config: Gives shares and seed.
+        alike: A number for each picture, int64 (n,): those with the same one stay together, too,
+            where the data set has not split them itself; None: nothing is known.
 
     Raises:
         DataError: A class has too few photos, or equal photos stand in two of the data set's own parts.
@@ -43,16 +51,17 @@ def split(pictures: Pictures, labels: list[str], config: TrainConfig) -> Split:
     holdout = np.flatnonzero(own == held)
     rest = np.flatnonzero(own != held)
     if not len(holdout):
-        rest, holdout = _divide(pictures, rest, config.holdout_share, config.seed)
+        rest, holdout = _divide(pictures, rest, config.holdout_share, config.seed, alike)
     validation = np.flatnonzero(own == "val") if held == "test" else rest[:0]
     rest = np.setdiff1d(rest, validation)
     if not len(validation):
-        rest, validation = _divide(pictures, rest, config.validation_share, config.seed + 1)
+        rest, validation = _divide(pictures, rest, config.validation_share, config.seed + 1, alike)
     absent = sorted(set(range(len(labels))) - set(pictures.labels[rest].tolist()))
     if absent:
         raise DataError(
-            f"Expected: training photos of every class. Received: none of {labels[absent[0]]!r}.",
-            hint="its photos are all in one group or in another part of the data set; add some",
+            f"Expected: training photos of every class. Received: none of "
+            f"{', '.join(repr(labels[row]) for row in absent)}.",
+            hint="their photos are all in one group or in another part of the data set; add some",
         )
     return Split(rest, validation, holdout, _calibration(pictures, rest, config))
 
@@ -62,35 +71,48 @@ def _refuse_few(pictures: Pictures, labels: list[str]) -> None:
     few = [f"{label} ({found[index]})" for index, label in enumerate(labels) if found[index] < _MIN_PHOTOS]
     if few:
         raise DataError(
-            f"Expected: at least {_MIN_PHOTOS} readable photos of each class. "
-            f"Received: {', '.join(few):.300}.",
+            f"Expected: at least {_MIN_PHOTOS} readable photos of each class. Received: {', '.join(few)}.",
             hint="add photos of these classes, or leave the classes out",
         )
 
 
 def _refuse_shared(pictures: Pictures, own: NDArray[np.str_]) -> None:
+    """Refuse equal photos, and groups, in two of the data set's own parts."""
     seen: dict[str, int] = {}
-    for row, identity in enumerate(pictures.ids):
-        first = seen.setdefault(identity, row)
-        if own[first] != own[row]:
-            raise DataError(
-                "Expected: no photo in two parts of the data set. Received: "
-                f"{pictures.photos[first].name} and {pictures.photos[row].name}, which are the same picture.",
-                hint="remove one of them: figures on photos that training has seen mean nothing",
-            )
+    shared = [
+        f"{pictures.photos[first].name} and {pictures.photos[row].name}"
+        for row, identity in enumerate(pictures.ids)
+        if own[first := seen.setdefault(identity, row)] != own[row]
+    ]
+    if shared:
+        raise DataError(
+            "Expected: no photo in two parts of the data set. "
+            f"Received: {_some(shared)}, which are the same picture.",
+            hint="remove one of each two: figures on photos that training has seen mean nothing",
+        )
     sides: dict[str, str] = {}
-    for photo, part in zip(pictures.photos, own, strict=True):
-        if sides.setdefault(photo.group, part) != part:
-            raise DataError(
-                f"Expected: each group of photos in one part of the data set. "
-                f"Received: group {photo.group!r} in '{sides[photo.group]}' and '{part}'.",
-                hint="photos of one store, camera or day know each other: keep them on one side",
-            )
+    torn = [
+        f"group {photo.group!r} in '{known}' and '{part}'"
+        for photo, part in zip(pictures.photos, own, strict=True)
+        if (known := sides.setdefault(photo.group, part)) != part
+    ]
+    if torn:
+        raise DataError(
+            f"Expected: each group of photos in one part of the data set. "
+            f"Received: {_some(list(dict.fromkeys(torn)))}.",
+            hint="photos of one store, camera or day know each other: keep them on one side",
+        )
 
 
-def _divide(pictures: Pictures, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+def _some(told: list[str]) -> str:
+    """Name the first few, and count the rest."""
+    more = f"; and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+    return "; ".join(told[:_NAMED]) + more
+
+
+def _divide(pictures: Pictures, rows: Rows, share: float, seed: int, alike: Rows | None) -> tuple[Rows, Rows]:
     """Split rows by group and equal content; the fold with most classes on both sides."""
-    groups = _groups(pictures, rows)
+    groups = _groups(pictures, rows, alike)
     most = int(np.bincount(pictures.labels[rows]).max(initial=0))
     folds = min(round(1 / share), len(set(groups.tolist())), most)
     if folds < 2:  # noqa: PLR2004 - one group cannot be split
@@ -114,7 +136,7 @@ def _divide(pictures: Pictures, rows: Rows, share: float, seed: int) -> tuple[Ro
     return rows[kept], rows[taken]
 
 
-def _groups(pictures: Pictures, rows: Rows) -> Rows:
+def _groups(pictures: Pictures, rows: Rows, alike: Rows | None) -> Rows:
     """Return a number for each row: the same for one group, and for groups that share a picture."""
     parents: dict[str, str] = {}
 
@@ -127,6 +149,8 @@ def _groups(pictures: Pictures, rows: Rows) -> Rows:
 
     for row in rows:
         parents[root(f"group {pictures.photos[row].group}")] = root(f"picture {pictures.ids[row]}")
+        if alike is not None:
+            parents[root(f"alike {alike[row]}")] = root(f"picture {pictures.ids[row]}")
     numbers: dict[str, int] = {}
     return np.array(
         [numbers.setdefault(root(f"picture {pictures.ids[row]}"), len(numbers)) for row in rows], np.int64
