@@ -28,6 +28,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "ReLU": ("max_value",),
     "MaxPooling2D": ("pool_size", "strides", "padding"),
     "GlobalAveragePooling2D": (),
+    "GlobalMaxPooling2D": (),
     "Dense": ("units", "use_bias", "activation"),
     "Dropout": ("rate",),
     "Flatten": (),
@@ -90,17 +91,42 @@ def rebuild(model: Any) -> Any:  # noqa: ANN401 - Keras has no types
                 f"Expected: one of {', '.join(_SETTINGS)}. Received: a layer {kind} ({layer.name}).",
                 hint="convert this network with --quantization ptq",
             )
-        config = layer.get_config()
-        settings = {key: config[key] for key in _SETTINGS[kind]}
-        twin = getattr(tf_keras.layers, kind)(**settings, name=layer.name)
+        twin = _twin(layer, kind)
         inputs = [made[tensor._keras_history.operation.name] for tensor in _inputs(layer)]  # noqa: SLF001 - the only way to walk a graph
         made[layer.name] = twin(inputs[0] if len(inputs) == 1 else inputs)
     (entrance,) = (layer.name for layer in model.layers if type(layer).__name__ == "InputLayer")
     twin_model = tf_keras.Model(made[entrance], made[model.layers[-1].name])
     for layer in model.layers:
         if layer.weights:
-            twin_model.get_layer(layer.name).set_weights(layer.get_weights())
+            twin_model.get_layer(layer.name).set_weights(_weights(layer))
     return twin_model
+
+
+def _twin(layer: Any, kind: str) -> Any:  # noqa: ANN401 - Keras has no types
+    if _stands_alone(layer):
+        return tf_keras.layers.DepthwiseConv2D(1, name=layer.name)
+    config = layer.get_config()
+    settings = {key: config[key] for key in _SETTINGS[kind]}
+    return getattr(tf_keras.layers, kind)(**settings, name=layer.name)
+
+
+def _weights(layer: Any) -> list[NDArray[np.float32]]:  # noqa: ANN401 - Keras has no types
+    if not _stands_alone(layer):
+        return list(layer.get_weights())
+    gamma, beta, mean, variance = layer.get_weights()
+    scale = gamma / np.sqrt(variance + layer.epsilon)
+    return [scale[None, None, :, None], beta - mean * scale]
+
+
+def _stands_alone(layer: Any) -> bool:  # noqa: ANN401 - Keras has no types
+    """Say whether a norm follows no convolution: the library knows it only where it can be folded into one.
+
+    A trained norm scales and shifts each channel, which a 1x1 depthwise convolution does as well.
+    """
+    if type(layer).__name__ != "BatchNormalization":
+        return False
+    before = layer.input._keras_history.operation  # noqa: SLF001 - the only way to walk a graph
+    return type(before).__name__ not in {"Conv2D", "DepthwiseConv2D"}
 
 
 def _inputs(layer: Any) -> list[Any]:  # noqa: ANN401 - Keras has no types

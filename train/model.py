@@ -13,7 +13,7 @@ from train.config import PRESETS, TrainConfig
 
 # Filters of the residual stages; each stage halves the picture.
 _SHELF_S = (24, 32, 64, 128)
-_SHELF_M = (32, 64, 128, 192, 256)
+_SHELF_M = (24, 32, 64, 128, 192)
 # Of the network for pictures of 32 px, which starts without halving.
 _SHELF_32 = (32, 64, 128, 192)
 
