@@ -58,8 +58,9 @@ def near_duplicates(
     mate = np.full(len(pictures), _NO_PART, np.int64)
 
     def wanted(one: Rows, other: Rows, apart: Rows) -> NDArray[np.bool_]:
-        apart_in_split = (side[one] != side[other]) & (side[one] >= 0) & (side[other] >= 0)
-        return apart_in_split & ((apart < nearest[one]) | (apart < nearest[other]))
+        torn = (side[one] != side[other]) & (side[one] >= 0) & (side[other] >= 0)
+        nearer: NDArray[np.bool_] = torn & ((apart < nearest[one]) | (apart < nearest[other]))
+        return nearer
 
     for found in pairs(prints, at_most, wanted):
         for one, other, apart in zip(*(rows.tolist() for rows in found), strict=True):
@@ -105,11 +106,12 @@ def alike(pictures: Pictures, *, at_most: int = AT_MOST, prints: Prints | None =
 
     def wanted(one: Rows, other: Rows, _apart: Rows) -> NDArray[np.bool_]:
         first, second = _roots(parent, one), _roots(parent, other)
-        fits = size[first] + size[second] <= largest[labels[one]]
-        return alone[one] & alone[other] & (labels[one] == labels[other]) & (first != second) & fits
+        fits = (first != second) & (size[first] + size[second] <= largest[labels[one]])
+        may: NDArray[np.bool_] = fits & alone[one] & alone[other] & (labels[one] == labels[other])
+        return may
 
     for one, other, _ in pairs(prints, at_most, wanted):
-        for row, with_row in zip(one, other, strict=True):
+        for row, with_row in zip(one.tolist(), other.tolist(), strict=True):
             first, second = _roots(parent, np.array([row, with_row])).tolist()
             if first != second and size[first] + size[second] <= largest[labels[row]]:
                 parent[second] = first

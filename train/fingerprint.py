@@ -37,7 +37,7 @@ _LOWEST = 8
 _THUMB_PX = 8
 _BITS = 64
 _BLOCK = 256
-_WINDOW = 4096
+_WINDOW = 1024
 """In a band that very many pictures share, each is compared with this many that follow it in the
 order of their hashes, so that ten thousand frames of one still shelf cannot take for ever."""
 _AT_ONCE = 16_384
@@ -88,10 +88,7 @@ def pairs(prints: Prints, at_most: int, wanted: Wanted) -> Iterator[Pairs]:
         wanted: Whether a pair still matters, given as `Pairs`; asked again as results come in, so
             that what is settled costs nothing more.
     """
-    for first, second in _sharing_a_band(prints.hashes, at_most):
-        apart = np.bitwise_count(prints.hashes[first] ^ prints.hashes[second]).astype(np.int64)
-        close = apart <= at_most
-        left, right, apart = first[close], second[close], apart[close]
+    for left, right, apart in _close(prints.hashes, at_most):
         for start in range(0, len(left), _AT_ONCE):
             some = slice(start, start + _AT_ONCE)
             asked = wanted(left[some], right[some], apart[some])
@@ -101,15 +98,15 @@ def pairs(prints: Prints, at_most: int, wanted: Wanted) -> Iterator[Pairs]:
                 yield one[alike], other[alike], apart[some][asked][alike]
 
 
-def _sharing_a_band(hashes: NDArray[np.uint64], at_most: int) -> Iterator[tuple[Rows, Rows]]:
+def _close(hashes: NDArray[np.uint64], at_most: int) -> Iterator[Pairs]:
+    """Yield pairs of rows that share a band, and whose hashes differ in few bits."""
     edges = np.linspace(0, _BITS, at_most + 2).astype(int).tolist()
     for low, high in pairwise(edges):
         keys = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
         order = np.lexsort((hashes, keys)).astype(np.int64)
-        borders = np.flatnonzero(np.diff(keys[order])) + 1
-        for bucket in np.split(order, borders):
+        for bucket in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
             for start in range(0, len(bucket) - 1, _BLOCK):
-                rows = bucket[start : start + _BLOCK]
-                following = bucket[start : start + _BLOCK + _WINDOW]
-                here, there = np.triu_indices(len(rows), 1, len(following))
-                yield rows[here], following[there]
+                rows, following = bucket[start : start + _BLOCK], bucket[start : start + _BLOCK + _WINDOW]
+                apart = np.bitwise_count(hashes[rows, None] ^ hashes[following])
+                here, there = np.nonzero(np.triu(apart <= at_most, 1))
+                yield rows[here], following[there], apart[here, there].astype(np.int64)

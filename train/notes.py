@@ -80,8 +80,8 @@ def _near(pictures: Pictures, near: Sequence[NearDuplicate]) -> str:
     first, second = pictures.photos[near[0].first].name, pictures.photos[near[0].second].name
     return (
         f"{len(rows)} photos have a near copy in another part, e.g. {first} ({near[0].first_part}) "
-        f"and {second} ({near[0].second_part}): figures may be too good. Give photos of one visit, camera or burst "
-        "one group (column group of an index.csv)."
+        f"and {second} ({near[0].second_part}): figures may be too good. Give photos of one visit, "
+        "camera or burst one group (column group of an index.csv)."
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.photos import Pictures
@@ -15,6 +15,8 @@ from train.config import TrainConfig
 Rows = NDArray[np.int64]
 _MIN_PHOTOS = 5
 _NAMED = 5
+_LARGEST = 300_000
+"""Groups times classes up to which the exact, slow way of dividing is quick enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +123,7 @@ def _divide(pictures: Pictures, rows: Rows, share: float, seed: int, alike: Rows
             f"{len(rows)} photos.",
             hint="photos of one group never stand on two sides of a split; add another group",
         )
-    folding = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        # It warns that a class has fewer photos than there are folds; that is checked above.
-        warnings.simplefilter("ignore", UserWarning)
-        ways = list(folding.split(rows, pictures.labels[rows], groups))
+    ways = _ways(pictures.labels[rows], groups, folds, seed)
 
     def classes_in_both(way: tuple[Rows, Rows]) -> int:
         kept, taken = (set(pictures.labels[rows[part]].tolist()) for part in way)
@@ -134,6 +132,30 @@ def _divide(pictures: Pictures, rows: Rows, share: float, seed: int, alike: Rows
     # Among equals the first, which the seed has made.
     kept, taken = max(ways, key=classes_in_both)
     return rows[kept], rows[taken]
+
+
+def _ways(labels: Rows, groups: Rows, folds: int, seed: int) -> list[tuple[Rows, Rows]]:
+    """Return each fold against the rest, as places in the rows; about as many of each class in each."""
+    numbers, first, where = np.unique(groups, return_index=True, return_inverse=True)
+    classes = int(labels.max()) + 1
+    with warnings.catch_warnings():
+        # They warn that a class has fewer photos than there are folds; that is checked elsewhere.
+        warnings.simplefilter("ignore", UserWarning)
+        if len(numbers) * classes <= _LARGEST:
+            folding = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+            return list(folding.split(labels, labels, groups))
+        # It looks at every class for every group: minutes for thousands of classes. Among so many
+        # groups it is enough to deal them out by the class of their first photo.
+        whole = labels[first]
+        most = int(np.bincount(whole).max())
+        if most < 2:  # noqa: PLR2004 - one group cannot be split
+            raise DataError(
+                "Expected: at least two groups of photos of a class. Received: one of each class.",
+                hint="photos of one group never stand on two sides of a split; add other groups",
+            )
+        dealing = StratifiedKFold(min(folds, most), shuffle=True, random_state=seed)
+        taken = [np.isin(where, some) for _, some in dealing.split(whole, whole)]
+    return [(np.flatnonzero(~side), np.flatnonzero(side)) for side in taken]
 
 
 def _groups(pictures: Pictures, rows: Rows, alike: Rows | None) -> Rows:
