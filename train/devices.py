@@ -48,16 +48,15 @@ def place(config: TrainConfig) -> Place:
     text = os.environ.get("TF_CONFIG", "")
     try:
         told = json.loads(text)
-        found = Place(int(told["task"]["index"]), tuple(map(str, told["cluster"]["worker"])))
-        if not 0 <= found.index < len(found.addresses):
-            raise ValueError(text)
-    except (ValueError, KeyError, TypeError) as exc:
+        addresses, index = told["cluster"]["worker"], int(told["task"]["index"])
+        addresses[index]  # is there one of that number
+        return Place(index, tuple(map(str, addresses)))
+    except (ValueError, LookupError, TypeError) as exc:
         raise UsageError(
-            "Expected: TF_CONFIG as JSON with all workers and the place of this one, for --distribute workers. "
-            f"Received: {text[:200] or 'none'}.",
+            "Expected: TF_CONFIG in the environment, with all workers and the place of this one, for "
+            f"--distribute workers. Received: {text[:200] or 'none'}.",
             hint=f"for example TF_CONFIG='{_CLUSTER}'",
         ) from exc
-    return found
 
 
 class Devices:
@@ -89,7 +88,7 @@ class Devices:
             keras.config.set_dtype_policy(before)
 
     def require_equal_shares(self, batch_size: int) -> None:
-        """Refuse batches that cannot be divided equally: the mean of the shares would not be that of the batch.
+        """Refuse batches that cannot be divided equally: the mean of unequal shares is not that of all.
 
         Raises:
             UsageError: It leaves a remainder.

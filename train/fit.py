@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from edge_agent.contracts import photos, run
 from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.files import written_beside
 from edge_agent.contracts.photos import Dataset, Pictures
 from edge_agent.contracts.scoring import (
     Floats,
@@ -80,8 +79,8 @@ def train(
     model = _best(config, len(prepared.dataset.classes), state)
     info, evidence = _judged(model, prepared, config, state, name=name, ended=ended)
     if first:
-        _write(out, model, info, prepared, evidence)
-        workshop.close()
+        with workshop.handing_over() as folder:
+            _write(folder, model, info, prepared, evidence)
     return info
 
 
@@ -113,9 +112,7 @@ def _fit(
                 jit_compile=config.xla or config.backend == "jax",
             )
         return loop.run(
-            model,
-            student,
-            judged,
+            loop.Networks(model, student, judged),
             batches,
             prepared.pictures.take(prepared.parts.validation),
             config,
@@ -225,24 +222,16 @@ def _dataset_hash(found: Dataset, pictures: Pictures) -> str:
 
 
 def _write(
-    out: Path,
+    folder: Path,
     model: Any,  # noqa: ANN401 - Keras has no types
     info: run.RunInfo,
     prepared: Prepared,
     evidence: Evidence,
 ) -> None:
     pictures, parts = prepared.pictures, prepared.parts
-    try:
-        with written_beside(out) as staged:
-            staged.mkdir()
-            model.save(staged / run.MODEL)
-            for name, rows in ((run.CALIBRATION, parts.calibration), (run.HOLDOUT, parts.holdout)):
-                part = pictures.take(rows)
-                run.Samples(part.images, part.labels, part.ids).save(staged / name)
-            write_report(staged / run.REPORT, evidence)
-            (staged / run.INFO).write_text(info.model_dump_json(indent=1), encoding="utf-8")
-    except OSError as exc:
-        raise DataError(
-            f"Expected: room for a run directory. Received: {out}: {exc.strerror}.",
-            hint="check that the folder may be written and the disk has room",
-        ) from exc
+    model.save(folder / run.MODEL)
+    for name, rows in ((run.CALIBRATION, parts.calibration), (run.HOLDOUT, parts.holdout)):
+        part = pictures.take(rows)
+        run.Samples(part.images, part.labels, part.ids).save(folder / name)
+    write_report(folder / run.REPORT, evidence)
+    (folder / run.INFO).write_text(info.model_dump_json(indent=1), encoding="utf-8")

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -19,10 +20,28 @@ from train.state import Arrays, State, Workshop
 _JUDGED_AT_ONCE = 128
 
 
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """The three sides of what is trained; Keras models.
+
+    Attributes:
+        fitted: Compiled; the student, or the student with its teachers.
+        student: What is kept.
+        judged: The student once more, in float32 and on one device: takes the weights of each epoch
+            and answers to the validation photos, as it will after training.
+    """
+
+    fitted: Any
+    student: Any
+    judged: Any
+
+    def variables(self) -> list[Any]:
+        """Return all that the next step depends on, in an order that stays."""
+        return [*self.student.variables, *self.fitted.optimizer.variables]
+
+
 def run(
-    model: Any,  # noqa: ANN401 - Keras has no types
-    student: Any,  # noqa: ANN401
-    judged: Any,  # noqa: ANN401
+    networks: Networks,
     batches: Batches,
     validation: Pictures,
     config: TrainConfig,
@@ -34,10 +53,7 @@ def run(
     """Train from where the state is to the end.
 
     Args:
-        model: Compiled; what is fitted.
-        student: What is kept: the model itself, or the one that it teaches.
-        judged: The student once more, in float32 and on one device: takes the weights of each epoch
-            and answers to the validation photos, as it will after training.
+        networks: Built and compiled.
         batches: Of training.
         validation: Photos for choices.
         config: Decides the rest.
@@ -52,9 +68,10 @@ def run(
         DataError: The state cannot be kept.
         KeyboardInterrupt: Before there was anything to keep.
     """
+    model = networks.fitted
     model.optimizer.build(model.trainable_variables)
     if state.variables:
-        _assign(_all(student, model), state.variables)
+        _assign(networks.variables(), state.variables)
     if _ended(state, config):
         return True  # killed between the last epoch and the run directory
     ended = False
@@ -66,7 +83,7 @@ def run(
             steps_per_epoch=batches.steps,
             shuffle=False,  # the batches are in their order
             verbose=0,
-            callbacks=[_Keeper(student, judged, validation, config, state, workshop), *callbacks],
+            callbacks=[_Keeper(networks, validation, config, state, workshop), *callbacks],
         )
         ended = True
     except KeyboardInterrupt:
@@ -95,16 +112,14 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(
         self,
-        student: Any,  # noqa: ANN401 - Keras has no types
-        judged: Any,  # noqa: ANN401
+        networks: Networks,
         validation: Pictures,
         config: TrainConfig,
         state: State,
         workshop: Workshop | None,
     ) -> None:
         super().__init__()
-        self._student, self._judged = student, judged
-        self._validation, self._config = validation, config
+        self._networks, self._validation, self._config = networks, validation, config
         self._state, self._workshop = state, workshop
         self._began = 0.0
 
@@ -115,10 +130,10 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Judge the epoch, keep the state, and stop when nothing gets better."""
         logs = logs if logs is not None else {}
-        state, variables = self._state, _values(_all(self._student, self.model))
+        state, variables = self._state, _values(self._networks.variables())
         weights = self._averaged()
-        _assign(self._judged.variables, weights)
-        answers = logits(self._judged, self._validation.images)
+        _assign(self._networks.judged.variables, weights)
+        answers = logits(self._networks.judged, self._validation.images)
         logs["val_loss"] = negative_log_likelihood(self._validation.labels, answers, 1.0)
         logs["val_accuracy"] = accuracy(self._validation.labels, answers)
         logs["learning_rate"] = float(np.asarray(self.model.optimizer.learning_rate))
@@ -134,12 +149,12 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self.model.stop_training = _ended(state, self._config)
 
     def _averaged(self) -> Arrays:
-        """Return the student's weights with the moving averages, which live in the optimizer, in their place."""
+        """Return the student's weights, with the moving averages that the optimizer holds in their place."""
         trained = self.model.trainable_variables
         live = _values(trained)
         self.model.optimizer.finalize_variable_values(trained)
         try:
-            return _values(self._student.variables)
+            return _values(self._networks.student.variables)
         finally:
             # Bit for bit: training goes on from here as it does after a kill.
             _assign(trained, live)
@@ -149,10 +164,6 @@ def _ended(state: State, config: TrainConfig) -> bool:
     # Early on, the learning rate is still on its way up, and a pause in getting better means nothing.
     since = state.epoch - max(state.best_epoch, config.epochs // 3)
     return state.epoch >= config.epochs or since >= config.patience_epochs
-
-
-def _all(student: Any, model: Any) -> list[Any]:  # noqa: ANN401 - Keras has no types
-    return [*student.variables, *model.optimizer.variables]
 
 
 def _values(variables: Sequence[Any]) -> Arrays:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_agent.contracts.arrays import read_npz
 from edge_agent.contracts.errors import DataError, UsageError
-from edge_agent.contracts.files import written_beside
+from edge_agent.contracts.files import flush, written_beside
 
 Arrays = list[NDArray[Any]]
 _STATE = "state.npz"
@@ -52,7 +53,7 @@ class Workshop:
 
     def __init__(self, out: Path, identity: dict[str, Any]) -> None:
         self.path = out.parent / f".{out.name}.training"
-        self._identity = identity
+        self._out, self._identity = out, identity
 
     def open(self, *, resume: bool) -> State:
         """Return where to begin.
@@ -64,8 +65,8 @@ class Workshop:
             UsageError: There is an unfinished run and nobody said what to do with it, or it is another's.
             DataError: It is damaged, or the folder cannot be written.
         """
-        if not (self.path / _IDENTITY).is_file():
-            # A kill before the first file was whole leaves nothing worth keeping.
+        if not (self.path / _STATE).is_file():
+            # A kill within the first epoch leaves nothing worth keeping.
             shutil.rmtree(self.path, ignore_errors=True)
             self._write(_IDENTITY, json.dumps(self._identity, indent=1, sort_keys=True).encode())
             return State()
@@ -75,7 +76,9 @@ class Workshop:
                 hint="go on with --resume, or remove that folder to begin anew",
             )
         self._refuse_other()
-        return self._load() if (self.path / _STATE).is_file() else State()
+        for left in self.path.glob(".tmp-*"):
+            shutil.rmtree(left)  # what was being written when a kill came
+        return self._load()
 
     def save(self, state: State) -> None:
         """Keep a state in place of the one before; a kill leaves one or the other, whole.
@@ -93,24 +96,49 @@ class Workshop:
         except OSError as exc:
             raise self._no_room(exc) from exc
 
-    def close(self) -> None:
-        """Remove it: the run is whole."""
+    @contextmanager
+    def handing_over(self) -> Iterator[Path]:
+        """Give a name to write the run under; at the end it is the run directory, and the workshop is gone.
+
+        What is written lies in the workshop until it is whole, so that a kill leaves nothing beside it.
+
+        Raises:
+            DataError: There is no room for it; the state is still there.
+        """
+        whole = self.path / self._out.name
+        try:
+            shutil.rmtree(whole, ignore_errors=True)
+            with written_beside(whole) as staged:
+                staged.mkdir()
+                yield staged
+            whole.replace(self._out)
+            flush(self._out.parent)
+        except OSError as exc:
+            raise self._no_room(exc) from exc
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _load(self) -> State:
         path = self.path / _STATE
-        (text,) = read_npz(path, ("told",))
-        told = json.loads(str(text))
-        variables, best = (
-            list(read_npz(path, tuple(f"{letter}{row}" for row in range(told[key]))))
-            for letter, key in (("v", "variables"), ("b", "best"))
-        )
-        return State(told["epoch"], variables, best, told["best_loss"], told["best_epoch"], told["history"])
+        try:
+            (text,) = read_npz(path, ("told",))
+            told = json.loads(str(text))
+            variables, best = (
+                list(read_npz(path, tuple(f"{letter}{row}" for row in range(told[key]))))
+                for letter, key in (("v", "variables"), ("b", "best"))
+            )
+            return State(
+                told["epoch"], variables, best, told["best_loss"], told["best_epoch"], told["history"]
+            )
+        except (DataError, ValueError, KeyError, TypeError) as exc:
+            raise DataError(
+                f"Expected: a whole state of training. Received: {path}: {exc}.",
+                hint=f"it is damaged: remove {self.path} and train anew",
+            ) from exc
 
     def _refuse_other(self) -> None:
         try:
             before = json.loads((self.path / _IDENTITY).read_text(encoding="utf-8"))
-        except ValueError as exc:
+        except (OSError, ValueError) as exc:
             raise DataError(
                 f"Expected: JSON in {self.path / _IDENTITY}. Received: {exc}.",
                 hint=f"remove {self.path} and train anew",
@@ -134,8 +162,8 @@ class Workshop:
 
     def _no_room(self, exc: OSError) -> DataError:
         return DataError(
-            f"Expected: room for the state of training. Received: {self.path}: {exc.strerror}.",
-            hint="make room and go on with --resume: the last whole epoch is kept",
+            f"Expected: room to write for {self._out}. Received: {self.path}: {exc.strerror or exc}.",
+            hint="make room where it may be written, then go on with --resume: what was kept before is there",
         )
 
 
