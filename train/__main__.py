@@ -24,7 +24,7 @@ from train.config import (
     TrainConfig,
 )
 from train.devices import choose_backend
-from train.prepare import prepare
+from train.prepare import Prepared, prepare
 
 app = new_app()
 _DEFAULT = TrainConfig()
@@ -114,6 +114,17 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ] = _DEFAULT.deterministic,
     seed: Annotated[int, typer.Option(help="Of split, weights, shuffling, augmentation.")] = _DEFAULT.seed,
     levels: Annotated[str, typer.Option(help="Classes of a two-level data set: fine or coarse.")] = "fine",
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="Class that the model must not know; judges the open set; may be repeated."),
+    ] = None,
+    outside: Annotated[
+        Path | None, typer.Option(help="Photos of products outside the catalogue, to judge the open set.")
+    ] = None,
+    memory_mb: Annotated[
+        int | None,
+        typer.Option(min=1, help="For decoded photos, 10^6 bytes; beyond it they go to disk. Default: half."),
+    ] = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard logs.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
@@ -131,6 +142,7 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
       shelfkit train photos --out run --resume
       shelfkit train grocerystore --levels coarse --zoom 0.5 --flip --out run --json
       shelfkit train photos --out small --teacher run-1 --teacher run-2
+      shelfkit train photos --out run --leave-out tea-mint --leave-out coffee
       shelfkit train photos --out run --preset MobileNetV3Small --weights imagenet
     """  # noqa: D301 - click needs the character itself to keep the lines
     options = dict(locals())
@@ -143,12 +155,16 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
     for path in teacher or []:
         runs.read(path)
     prepared = prepare(
-        data, config, levels=one_of("--levels", levels, LEVELS), progress=shown("reading photos")
+        data,
+        config,
+        levels=one_of("--levels", levels, LEVELS),
+        progress=shown("reading photos"),
+        memory_mb=memory_mb,
+        spill=out.resolve().parent,
+        leave_out=leave_out or [],
+        outside=outside,
     )
-    for item in prepared.rejected[:_NAMED]:
-        typer.echo(f"left out: {item.name}: {item.reason}", err=True)
-    if len(prepared.rejected) > _NAMED:
-        typer.echo(f"... and {len(prepared.rejected) - _NAMED} more; the report names all", err=True)
+    _warn(prepared)
     choose_backend(config.backend)
     from train import fit  # noqa: PLC0415
     from train.progress import callbacks  # noqa: PLC0415
@@ -161,9 +177,19 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
         resume=resume,
         command=shlex.join(["shelfkit", "train", *sys.argv[2:]]),
         callbacks=callbacks(config.batch_size, Console(stderr=True), tensorboard),
+        progress=shown("trying how much it bears"),
     )
     counts = {"photos": len(prepared.pictures), "rejected": len(prepared.rejected)}
     _tell(out, info, counts, as_json=as_json)
+
+
+def _warn(prepared: Prepared) -> None:
+    for item in prepared.rejected[:_NAMED]:
+        typer.echo(f"left out: {item.name}: {item.reason}", err=True)
+    if len(prepared.rejected) > _NAMED:
+        typer.echo(f"... and {len(prepared.rejected) - _NAMED} more; the report names all", err=True)
+    for note in prepared.notes:
+        typer.echo(f"note: {note}", err=True)
 
 
 def _config(options: dict[str, Any], teachers: list[Path]) -> TrainConfig:

@@ -76,7 +76,7 @@ class TrainConfig:
         dropout: Share of features left out before the last layer.
         label_smoothing: Share of the truth that is spread over all classes.
         averaging: Momentum of the moving average of the weights that is kept (Polyak & Juditsky
-            1992), a step; 0: none.
+            1992), a step; 0: none. A short run averages over a tenth of itself at most.
         patience: Epochs without a better validation loss until training ends; None: a quarter of
             all, but at least 8.
         holdout_share: Of photos kept for the final figures where the data set names none.

@@ -2,40 +2,31 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_agent.contracts import photos, run
-from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.photos import Dataset, Pictures
-from edge_agent.contracts.scoring import (
-    Floats,
-    accuracy,
-    calibration_error,
-    confusion,
-    fit_temperature,
-    recalls,
-    softmax,
-    wilson,
-)
+from edge_agent.contracts.photos import Dataset, Pictures, Progress
+from edge_agent.contracts.scoring import softmax
 from train import loop, objective
 from train.batches import Batches
 from train.config import TrainConfig
 from train.devices import alone, computing, place
+from train.duplicates import NearDuplicate
+from train.exhibits import COPIES, NearCopy
 from train.loop import logits
 from train.model import build_model
 from train.prepare import Prepared
+from train.quality import Quality, measure
 from train.report import Evidence, write_report
 from train.split import Split
 from train.state import State, Workshop, weights_hash
 
-_UNKNOWN_SHARE = 0.01
-_UNKNOWN_AT_MOST = 0.5
 _PACKAGES = ("shelfkit", "keras", "tensorflow", "numpy", "opencv-python-headless")
 
 Callbacks = Callable[[int, int, int], list[Any]]
@@ -51,6 +42,7 @@ def train(
     resume: bool,
     command: str,
     callbacks: Callbacks,
+    progress: Progress[tuple[str, int]] = lambda items, _total: items,
 ) -> run.RunInfo:
     """Train on prepared photos and leave a run directory.
 
@@ -61,7 +53,8 @@ def train(
         name: Of the model, as events will carry it.
         resume: Go on with what a killed run left beside `out`.
         command: Repeats it, for the report.
-        callbacks: For progress and logs.
+        callbacks: For progress and logs of training.
+        progress: Shows how far the figures are.
 
     Returns:
         What `run.json` says; `metrics["interrupted"]` where Ctrl-C ended it and the best so far was kept.
@@ -77,10 +70,10 @@ def train(
     state = workshop.open(resume=resume) if first else State()
     ended = _fit(prepared, config, state, workshop if first else None, callbacks)
     model = _best(config, len(prepared.dataset.classes), state)
-    info, evidence = _judged(model, prepared, config, state, name=name, ended=ended)
+    info, evidence = _judged(model, prepared, config, state, name=name, ended=ended, progress=progress)
     if first:
         with workshop.handing_over() as folder:
-            _write(folder, model, info, prepared, evidence)
+            _write(folder, model, info, prepared, replace(evidence, command=command))
     return info
 
 
@@ -147,22 +140,21 @@ def _judged(
     *,
     name: str,
     ended: bool,
+    progress: Progress[tuple[str, int]],
 ) -> tuple[run.RunInfo, Evidence]:
     """Make choices on validation, figures on the holdout, which nothing has looked at so far."""
     found, pictures, parts = prepared.dataset, prepared.pictures, prepared.parts
-    validation = pictures.take(parts.validation)
-    answers = logits(model, validation.images)
-    if not np.isfinite(answers).all():
-        raise DataError(
-            "Expected: a model that gives numbers. Received: one that diverged in training.",
-            hint=f"lower --learning-rate, which was {config.learning_rate:g}",
-        )
-    temperature = fit_temperature(validation.labels, answers)
-    threshold = _unknown_threshold(validation.labels, softmax(answers, temperature))
     holdout = pictures.take(parts.holdout)
-    scores = logits(model, holdout.images)
-    metrics = _metrics(found, holdout.labels, scores, temperature)
-    metrics |= {"epochs": state.epoch, "best_epoch": state.best_epoch, "parameters": model.count_params()}
+    quality = measure(
+        partial(logits, model),
+        found,
+        pictures.take(parts.validation),
+        holdout,
+        prepared.outside,
+        seed=config.seed,
+        progress=progress,
+    )
+    of_run = {"epochs": state.epoch, "best_epoch": state.best_epoch, "parameters": model.count_params()}
     info = run.RunInfo(
         name=name,
         config=config.as_json(),
@@ -170,15 +162,47 @@ def _judged(
         classes=found.classes,
         height=config.image_px,
         width=config.image_px,
-        temperature=temperature,
-        unknown_below=threshold,
+        temperature=quality.temperature,
+        unknown_below=quality.threshold,
         dataset_sha256=_dataset_hash(found, pictures),
         weights_sha256=weights_hash([np.asarray(value) for value in model.get_weights()]),
         split={part: sorted(pictures.ids[row] for row in getattr(parts, part)) for part in Split.__slots__},
-        metrics=metrics | ({} if ended else {"interrupted": True}),
+        metrics=quality.metrics | of_run | ({} if ended else {"interrupted": True}),
         packages={package: version(package) for package in _PACKAGES},
     )
-    return info, Evidence(info, found, prepared.rejected, holdout, softmax(scores, temperature))
+    return info, _evidence(info, prepared, holdout, state, quality)
+
+
+def _evidence(
+    info: run.RunInfo, prepared: Prepared, holdout: Pictures, state: State, quality: Quality
+) -> Evidence:
+    outside = quality.outside_scores
+    return Evidence(
+        info,
+        prepared.dataset,
+        prepared.rejected,
+        holdout,
+        softmax(quality.scores, quality.temperature),
+        history=state.history,
+        notes=prepared.notes,
+        near_duplicates=[_shown(prepared.pictures, near) for near in prepared.near[:COPIES]],
+        raw_probabilities=softmax(quality.scores),
+        outside_probabilities=None if outside is None else softmax(outside, quality.temperature),
+        pictures=prepared.pictures,
+        parts=prepared.parts,
+    )
+
+
+def _shown(pictures: Pictures, near: NearDuplicate) -> NearCopy:
+    one, other = near.first, near.second
+    return (
+        pictures.images[one],
+        pictures.photos[one].name,
+        near.first_part,
+        pictures.images[other],
+        pictures.photos[other].name,
+        near.second_part,
+    )
 
 
 def _identity(prepared: Prepared, config: TrainConfig) -> dict[str, Any]:
@@ -187,29 +211,6 @@ def _identity(prepared: Prepared, config: TrainConfig) -> dict[str, Any]:
         "photos": _dataset_hash(prepared.dataset, prepared.pictures),
         "keras": version("keras"),
         "tensorflow": version("tensorflow"),
-    }
-
-
-def _unknown_threshold(labels: NDArray[np.int64], probabilities: Floats) -> float:
-    """Return the confidence below which the device says "unknown": 1 % of right answers fall under it."""
-    right = probabilities.max(axis=1)[probabilities.argmax(axis=1) == labels]
-    return float(min(np.quantile(right, _UNKNOWN_SHARE), _UNKNOWN_AT_MOST)) if len(right) else 0.0
-
-
-def _metrics(found: Dataset, labels: NDArray[np.int64], scores: Floats, temperature: float) -> dict[str, Any]:
-    right = accuracy(labels, scores)
-    low, high = wilson(round(right * len(labels)), len(labels))
-    recall = recalls(confusion(labels, scores))
-    return {
-        "holdout_n": len(labels),
-        "holdout_accuracy": right,
-        "holdout_accuracy_95": [low, high],
-        "holdout_calibration_error": calibration_error(labels, softmax(scores, temperature)),
-        "holdout_recall": {
-            label: float(value)
-            for label, value in zip(found.labels, recall, strict=True)
-            if not np.isnan(value)
-        },
     }
 
 

@@ -8,6 +8,8 @@ import keras
 from edge_agent.contracts.errors import UsageError
 from train.config import TrainConfig
 
+_AVERAGED_SHARES = 10
+
 
 def loss(config: TrainConfig) -> Any:  # noqa: ANN401 - Keras has no types
     """Return the loss of logits (n, classes) against truth (n, classes), one value for each photo."""
@@ -33,7 +35,8 @@ def optimizer(config: TrainConfig, steps: int) -> Any:  # noqa: ANN401 - Keras h
     )
     average: dict[str, Any] = {"use_ema": config.averaging > 0}
     if config.averaging:
-        average["ema_momentum"] = config.averaging
+        # Over a tenth of a short run at most, or the weights from before training never leave the average.
+        average["ema_momentum"] = min(config.averaging, max(1 - _AVERAGED_SHARES / steps, 0.0))
     match config.optimizer:
         case "adamw":
             return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **average)
@@ -75,6 +78,7 @@ class Taught(keras.Model):  # type: ignore[misc]
         for teacher in self.teachers:
             teacher.trainable = False
         self._share, self._temperature = share, temperature
+        self._apart = keras.losses.CategoricalCrossentropy(from_logits=True)
 
     def call(self, pixels: Any, training: bool | None = None) -> Any:  # noqa: ANN401, FBT001 - Keras calls it so
         """Return the student's logits."""
@@ -93,8 +97,9 @@ class Taught(keras.Model):  # type: ignore[misc]
         ops, heat = keras.ops, self._temperature
         answers = [ops.softmax(teacher(x, training=False) / heat) for teacher in self.teachers]
         told = ops.stop_gradient(sum(answers) / len(answers))
-        apart = -ops.sum(told * ops.log_softmax(ops.cast(y_pred, "float32") / heat), axis=-1)
-        return (1 - self._share) * own + self._share * heat * heat * ops.mean(apart)
+        # A loss of Keras, not a mean of our own: it knows among how many devices a batch is divided.
+        apart = self._apart(told, ops.cast(y_pred, "float32") / heat)
+        return (1 - self._share) * own + self._share * heat * heat * apart
 
 
 def require_same(student: Any, teachers: Sequence[Any]) -> None:  # noqa: ANN401 - Keras has no types
