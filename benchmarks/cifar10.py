@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import commands, results
+from benchmarks import commands, measured
 from edge_agent.contracts.command import new_app, print_json, run_command
 
 _SCRIPT = "cifar10.py"
@@ -75,7 +75,7 @@ def _measure(name: str, data: Path, out: Path, options: list[str], convert_optio
     made = commands.converted(out / name, out / f"{name}-bundle", convert_options)
     metrics = info.metrics
     figures = {
-        "options": shlex.join(results.shown(word) for word in words),
+        "options": shlex.join(measured.shown(word) for word in words),
         "epochs": metrics["epochs"],
         "parameters": metrics["parameters"],
         "float": {"accuracy": metrics["holdout_accuracy"], "accuracy_95": metrics["holdout_accuracy_95"]},
@@ -99,7 +99,7 @@ def _tell(out: Path, result: Path | None) -> None:
     figures["published"] = PUBLISHED
     if result is not None:
         at = datetime.now(tz=UTC)
-        results.write(result, script=_SCRIPT, command=results.command(_SCRIPT), at=at, figures=figures)
+        measured.write(result, script=_SCRIPT, command=measured.command(_SCRIPT), at=at, figures=figures)
     print_json(figures)
 
 

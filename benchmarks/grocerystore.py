@@ -25,7 +25,7 @@ import numpy as np
 import typer
 from sklearn.model_selection import StratifiedGroupKFold
 
-from benchmarks import commands, results
+from benchmarks import commands, measured
 from edge_agent.contracts import dataset
 from edge_agent.contracts.command import new_app, print_json, run_command
 from edge_agent.contracts.errors import DataError, UsageError
@@ -180,7 +180,7 @@ def _of_run(metrics: dict[str, Any]) -> dict[str, Any]:
 def _tell(figures: dict[str, Any], result: Path | None) -> None:
     if result is not None:
         at = datetime.now(tz=UTC)
-        results.write(result, script=_SCRIPT, command=results.command(_SCRIPT), at=at, figures=figures)
+        measured.write(result, script=_SCRIPT, command=measured.command(_SCRIPT), at=at, figures=figures)
     print_json(figures)
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import cifar10_sheets, results
+from benchmarks import cifar10_sheets, measured
 from edge_agent.contracts import dataset
 from edge_agent.contracts.errors import DataError, UsageError
 
@@ -97,10 +97,10 @@ def test_what_is_wrong_with_sheets_is_told(sheets: Path, tmp_path: Path) -> None
 
 def test_a_result_says_what_was_run_and_names_no_folder_of_this_machine(tmp_path: Path) -> None:
     path = tmp_path / "results" / "x.json"
-    told = results.write(
+    told = measured.write(
         path,
         script="x.py",
-        command=results.command("x.py", [str(tmp_path / "data.npz"), "--px", "96", "--more", "a b"]),
+        command=measured.command("x.py", [str(tmp_path / "data.npz"), "--px", "96", "--more", "a b"]),
         at=datetime(2026, 11, 24, 23, 0, tzinfo=UTC),
         figures={"accuracy": 0.5},
     )
@@ -119,7 +119,7 @@ def test_a_result_that_is_no_number_or_has_no_room_leaves_the_one_before(tmp_pat
     at = datetime(2026, 11, 24, tzinfo=UTC)
     path.write_text("before")
     with pytest.raises(ValueError, match="JSON compliant"):
-        results.write(path, script="x.py", command=[], at=at, figures={"loss": float("nan")})
+        measured.write(path, script="x.py", command=[], at=at, figures={"loss": float("nan")})
     assert path.read_text() == "before"
     with pytest.raises(DataError, match="Expected: a result that can be written"):
-        results.write(path / "below.json", script="x.py", command=[], at=at, figures={})
+        measured.write(path / "below.json", script="x.py", command=[], at=at, figures={})
