@@ -88,6 +88,7 @@ def test_grocerystore_lists(tmp_path: Path, levels: str, labels: list[str]) -> N
     (tmp_path / "val.txt").write_text("val/x.png, 1, 1\nbroken line\nval/x.png, 9, 9\n")
     found = dataset.read(tmp_path, levels=levels)  # type: ignore[arg-type]
     assert found.labels == labels
+    assert found.coarse == (("Apple", "Citrus") if levels == "fine" else ())
     assert [(photo.label, photo.part) for photo in found.photos] == [(1, "val")]
     assert [item.name for item in found.rejected] == ["val.txt:2", "val.txt:3"]
 
@@ -214,4 +215,6 @@ def test_grocerystore_itself(public_data: Path) -> None:
     found = dataset.read(public_data / "grocerystore")
     parts = [photo.part for photo in found.photos]
     assert (len(found.labels), parts.count("train"), parts.count("val")) == (81, 2640, 296)
+    assert (len(found.coarse), len(set(found.coarse))) == (81, 43)
+    assert dict(zip(found.labels, found.coarse, strict=True))["Royal-Gala"] == "Apple"
     assert len(dataset.read(public_data / "grocerystore", levels="coarse").labels) == 43
