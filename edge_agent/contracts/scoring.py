@@ -1,5 +1,8 @@
 """How good is a classifier: the same few figures for train, convert, gate and agent. Pure numpy."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +23,26 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
 def accuracy(labels: Labels, scores: Floats) -> float:
     """Return the share, 0 to 1, of rows whose highest score is the label's."""
     return float((scores.argmax(axis=1) == labels).mean()) if len(labels) else float("nan")
+
+
+def top_k_accuracy(labels: Labels, scores: Floats, k: int) -> float:
+    """Return the share, 0 to 1, of rows whose label is among the k highest scores; NaN of none."""
+    if not len(labels):
+        return float("nan")
+    highest = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return float((highest == labels[:, None]).any(axis=1).mean())
+
+
+def coarse_accuracy(labels: Labels, scores: Floats, coarse: Sequence[str]) -> float:
+    """Return the share, 0 to 1, of rows whose answer is of the label's coarse class; NaN of none.
+
+    Args:
+        labels: int64, (n,).
+        scores: float32, (n, classes).
+        coarse: The coarse class of each class.
+    """
+    places = np.unique(list(coarse), return_inverse=True)[1]
+    return float((places[scores.argmax(axis=1)] == places[labels]).mean()) if len(labels) else float("nan")
 
 
 def confusion(labels: Labels, scores: Floats) -> NDArray[np.int64]:
@@ -51,12 +74,36 @@ def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)
 
 
-def calibration_error(labels: Labels, probabilities: Floats) -> float:
-    """Return the expected calibration error over 15 equal bins (Guo et al. 2017, equation 3)."""
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How often answers of equal confidence are right: 15 equal bins of the top probability.
+
+    Attributes:
+        counts: int64, (bins,): answers in each.
+        confidence: float64, (bins,): their mean top probability; NaN where there are none.
+        right: float64, (bins,): the share of them that is right; NaN where there are none.
+    """
+
+    counts: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    right: NDArray[np.float64]
+
+
+def reliability(labels: Labels, probabilities: Floats) -> Reliability:
+    """Return what a reliability diagram shows (DeGroot & Fienberg 1983)."""
     confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    gaps = [abs(hit[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in set(bins)]
-    return float(sum(gaps))
+    counts = np.bincount(bins, minlength=_BINS).astype(np.int64)
+    sums = [np.bincount(bins, weights=weights, minlength=_BINS) for weights in (confidence, hit)]
+    means = [np.where(counts > 0, total / np.maximum(counts, 1), np.nan) for total in sums]
+    return Reliability(counts, *means)
+
+
+def calibration_error(labels: Labels, probabilities: Floats) -> float:
+    """Return the expected calibration error over 15 equal bins (Guo et al. 2017, equation 3)."""
+    found = reliability(labels, probabilities)
+    gaps = np.nan_to_num(np.abs(found.right - found.confidence)) * found.counts
+    return float(gaps.sum() / max(len(labels), 1))
 
 
 def negative_log_likelihood(labels: Labels, logits: Floats, temperature: float) -> float:

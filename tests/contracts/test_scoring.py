@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import confusion_matrix, log_loss
+from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 
 from edge_agent.contracts import scoring
 
@@ -16,6 +16,7 @@ def sample(seed: int, *, n: int = 400, classes: int = 5) -> tuple[scoring.Labels
     return labels.astype(np.int64), logits.astype(np.float32)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1000))
 def test_confusion_and_likelihood_are_the_known_ones(seed: int) -> None:
     labels, logits = sample(seed)
@@ -57,3 +58,60 @@ def test_an_interval_holds_the_share(hits: int, others: int) -> None:
 def test_the_interval_of_a_known_case() -> None:
     # Newcombe 1998, table I: 81 of 263, 95 % Wilson interval 0.2553 to 0.3662.
     assert scoring.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=2e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 4))
+def test_top_k_is_the_known_one(seed: int, k: int) -> None:
+    labels, logits = sample(seed)
+    expected = top_k_accuracy_score(labels, logits, k=k, labels=range(5))
+    assert scoring.top_k_accuracy(labels, logits, k) == pytest.approx(expected)
+
+
+def test_every_label_is_among_all_scores() -> None:
+    labels, logits = sample(1)
+    assert scoring.top_k_accuracy(labels, logits, 5) == pytest.approx(1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000))
+def test_coarse_accuracy_forgives_mistakes_within_a_coarse_class(seed: int) -> None:
+    labels, logits = sample(seed)
+    fine = scoring.accuracy(labels, logits)
+    assert scoring.coarse_accuracy(labels, logits, "abcde") == pytest.approx(fine)
+    assert scoring.coarse_accuracy(labels, logits, "aaabb") >= fine
+    assert scoring.coarse_accuracy(labels, logits, "aaaaa") == pytest.approx(1)
+
+
+def test_coarse_accuracy_of_a_known_case() -> None:
+    apples_and_milk = ["apple", "apple", "milk"]
+    answers = np.eye(3, dtype=np.float32)[[1, 2, 2]]
+    assert scoring.coarse_accuracy(np.array([0, 0, 2]), answers, apples_and_milk) == pytest.approx(2 / 3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000))
+def test_a_reliability_diagram_counts_every_answer(seed: int) -> None:
+    labels, logits = sample(seed)
+    found = scoring.reliability(labels, scoring.softmax(logits))
+    filled = found.counts > 0
+    assert found.counts.sum() == len(labels)
+    assert (np.isnan(found.right) == ~filled).all()
+    hits = (found.right[filled] * found.counts[filled]).sum()
+    assert hits / len(labels) == pytest.approx(scoring.accuracy(labels, logits))
+    edges = np.arange(16) / 15
+    assert (found.confidence[filled] >= edges[:-1][filled] - 1e-6).all()
+    assert (found.confidence[filled] <= edges[1:][filled] + 1e-6).all()
+
+
+def test_the_calibration_error_of_a_known_case() -> None:
+    # Two answers at 0.9, one of them right; two at 0.6, both right: 0.5 * 0.4 + 0.5 * 0.4.
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]], np.float32)
+    assert scoring.calibration_error(np.array([0, 1, 0, 0]), probabilities) == pytest.approx(0.4)
+
+
+def test_nothing_has_no_figures() -> None:
+    none, scores = np.zeros(0, np.int64), np.zeros((0, 3), np.float32)
+    assert np.isnan(scoring.top_k_accuracy(none, scores, 2))
+    assert np.isnan(scoring.coarse_accuracy(none, scores, "aab"))
+    assert scoring.calibration_error(none, scores) == 0
