@@ -47,6 +47,15 @@ def test_a_temperature_undoes_what_overconfidence_did() -> None:
     assert after < 0.02 < before
 
 
+@pytest.mark.parametrize("n", [10, 100, 1000])
+def test_no_mistake_among_a_few_photos_is_no_certainty(n: int) -> None:
+    labels = np.arange(n) % 5
+    logits = 8 * np.eye(5, dtype=np.float32)[labels]
+    sure = scoring.softmax(logits, scoring.fit_temperature(labels, logits)).max(axis=1)
+    # Laplace: one photo of n + 1 may be any of five.
+    assert sure.mean() == pytest.approx(1 - 0.8 / (n + 1), abs=0.2 / n)
+
+
 @given(st.integers(0, 500), st.integers(0, 500))
 def test_an_interval_holds_the_share(hits: int, others: int) -> None:
     low, high = scoring.wilson(hits, hits + others)
