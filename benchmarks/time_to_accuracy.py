@@ -65,7 +65,7 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
     model = speedrun.build(images, int(labels.max()) + 1, width=width, shift_px=shift_px, seed=seed)
     # JAX without XLA is not compiled at all.
     xla = gpu or backend == "jax"
-    speedrun.prepared(model, epochs * steps, xla=xla, at_once=at_once)
+    speedrun.prepared(model, epochs * steps, batch=batch, xla=xla, at_once=at_once)
     compile_s = _compiled(model, batch, at_once, held)
     clock = speedrun.Clock(lambda: speedrun.judge(model, held, truth, batch), target, limit_s)
     # Only whole batches: another shape would be compiled in the middle of the measurement.
