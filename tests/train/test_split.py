@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.photos import Part, Photo, Pictures
+from train import split as division
 from train.config import TrainConfig
 from train.split import split
 
@@ -61,6 +62,56 @@ def test_parts_are_disjoint_and_groups_and_equal_photos_stay_together(
         assert not sides[0] & sides[2]
         assert not sides[1] & sides[2]
     assert set(parts.calibration.tolist()) <= three[0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 4), st.integers(2, 6), st.booleans())
+def test_what_looks_alike_stays_together_however_it_chains(
+    chance: int, size: int, classes: int, quick: bool
+) -> None:
+    """Also where so many groups and classes are divided in the quick way."""
+    rng = np.random.default_rng(chance)
+    count = 40 * classes
+    labels = np.repeat(np.arange(classes), 40)
+    groups = np.where(rng.random(count) < 0.1, rng.integers(0, count, count), np.arange(count))
+    alike = rng.integers(0, count // size + 1, count)
+    made = pictures(labels.tolist(), groups=groups.tolist())
+    names = [f"p{number}" for number in range(classes)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(division, "_LARGEST", 0 if quick else division._LARGEST)
+        try:
+            parts = split(made, names, TrainConfig(seed=chance), alike=alike)
+        except DataError:
+            assume(False)
+    rows = np.concatenate([parts.train, parts.validation, parts.holdout])
+    assert sorted(rows.tolist()) == list(range(count))
+    side = np.zeros(count, int)
+    side[parts.validation], side[parts.holdout] = 1, 2
+    for of in (groups, alike):
+        for number in set(of.tolist()):
+            assert len(set(side[of == number].tolist())) == 1
+    assert set(labels[parts.train].tolist()) == set(range(classes))
+
+
+def test_the_data_sets_own_parts_count_more_than_likeness() -> None:
+    own: list[Part] = [*TRAIN, *TRAIN, *TRAIN, *TEST, *TEST, *TEST]
+    made = pictures([row // 9 % 3 for row in range(54)], parts=own)
+    found = split(made, LABELS, TrainConfig(), alike=np.arange(54, dtype=np.int64) % 27)
+    assert found.holdout.tolist() == list(range(27, 54))
+
+
+def test_three_thousand_classes_are_divided() -> None:
+    labels = np.repeat(np.arange(3000), 20)
+    groups = np.arange(len(labels)) // 2
+    found = split(
+        pictures(labels.tolist(), groups=groups.tolist()), [str(row) for row in range(3000)], TrainConfig()
+    )
+    three = (found.train, found.validation, found.holdout)
+    found_in = [len(set(labels[rows].tolist())) for rows in three]
+    assert found_in == [3000, pytest.approx(3000, rel=0.3), pytest.approx(3000, rel=0.3)]
+    assert 0.1 < len(found.holdout) / len(labels) < 0.2
+    sides = [set(groups[rows].tolist()) for rows in three]
+    assert sum(map(len, sides)) == len(set.union(*sides))
 
 
 def test_shares_are_about_those_that_were_asked_for() -> None:
@@ -120,6 +171,10 @@ def test_calibration_has_every_class() -> None:
         (
             pictures([0, 1, 2] * 9, parts=["train", "train", "test"] * 9, ids=[*range(25), 1, 2]),
             "same picture|every class",
+        ),
+        (
+            pictures([0] * 9 + [1] * 9 + [2] * 9, parts=[*TRAIN, *TRAIN, *TEST], ids=[*range(18), *range(9)]),
+            r"0.jpg and 18.jpg; 1.jpg and 19.jpg; .*; and 4 more, which are the same picture",
         ),
         (
             pictures([0, 1, 2] * 9, parts=[*TRAIN, *TRAIN, *TEST], groups=[0] * 27),
