@@ -9,7 +9,7 @@ import click
 import typer
 from typer.main import get_command
 
-from edge_agent.contracts.command import run_command
+from edge_agent.contracts.command import INTERRUPTED, run_command
 from edge_agent.contracts.errors import UsageError
 
 STAGES = "shelfkit.stages"
@@ -76,6 +76,13 @@ class Stages(click.Group):
                 hint=f"install them with `pip install 'shelfkit[{_EXTRAS.get(cmd_name, 'dev')}]'`",
             ) from exc
         return get_command(app) if isinstance(app, typer.Typer) else app
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run one stage; click itself would end with 1 where somebody pressed Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as exc:
+            raise click.exceptions.Exit(INTERRUPTED) from exc
 
 
 def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's signature
