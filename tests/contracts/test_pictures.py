@@ -95,7 +95,7 @@ def test_cmyk_becomes_bgr(tmp_path: Path, ink: tuple[int, int, int, int], bgr: t
 
 @pytest.mark.parametrize("value", range(1, 9))
 def test_every_exif_orientation_is_upright(tmp_path: Path, value: int) -> None:
-    """EXIF 2.3, table 6: which side of the stored picture is the top, and which the left."""
+    """EXIF 2.3, tag Orientation: which side of the stored picture is the top, and which the left."""
     upright = scene()
     turned: dict[int, Callable[[np.ndarray], np.ndarray]] = {
         1: lambda image: image,
