@@ -5,13 +5,16 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from convert.parity import Budget
+from edge_agent.contracts import dataset, photos
 from edge_agent.contracts import run as runs
 from edge_agent.contracts.command import DefaultCommandGroup, new_app, one_of, print_json, run_command, shown
 from edge_agent.contracts.dataset import LEVELS, PARTS
-from edge_agent.contracts.errors import UsageError
+from edge_agent.contracts.errors import DataError, UsageError
 
 _NAME_LENGTH = 64
 QUANTIZATIONS: tuple[Literal["ptq", "qat"], ...] = ("ptq", "qat")
@@ -35,6 +38,12 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
     max_drop: Annotated[float, typer.Option(help="Accuracy that may be lost, points.")] = 1.0,
     max_recall_drop: Annotated[float, typer.Option(help="Recall that any class may lose, points.")] = 10.0,
     min_agreement: Annotated[float, typer.Option(help="Share on which both models must agree.")] = 0.9,
+    golden: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures for the golden vectors, of which a bundle carries 16; default: training photos."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scorecard as JSON.")] = False,
 ) -> None:
     """Quantize a run to a bundle, behind the gate; the word `bundle` may be left out.
@@ -46,6 +55,7 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Examples:
       shelfkit convert --int8 run --out bundle
       shelfkit convert --int8 run --out bundle --quantization qat --json
+      shelfkit convert --int8 run --out bundle --golden pictures-that-anyone-may-see
     """  # noqa: D301 - click needs the character itself to keep the lines
     if not int8:
         raise UsageError(
@@ -64,6 +74,7 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
     )
     quantizer, found = one_of("--quantization", quantization, QUANTIZATIONS), runs.read(run)
     found.calibration()
+    shown_pictures = None if golden is None else _pictures(golden, found.info.height, found.info.width)
     # Keras reads these when it is imported; importing takes seconds, so bad arguments come first.
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -76,6 +87,7 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
         budget=budget,
         name=name,
         bundle_version=version,
+        shown=shown_pictures,
         told=lambda text: typer.echo(text, err=True),
     )
     card = made.manifest.scorecard
@@ -92,6 +104,15 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
             f"{out}: int8 {100 * card.int8.accuracy:.2f} %, float {100 * card.float32.accuracy:.2f} % of "
             f"{card.n} held-out photos; {made.model.stat().st_size / 1024:.0f} KiB"
         )
+
+
+def _pictures(folder: Path, height: int, width: int) -> NDArray[np.uint8]:
+    decoded, rejected = photos.decode(dataset.unlabelled(folder), height, width, shown("reading pictures"))
+    if not len(decoded):
+        raise DataError(
+            f"Expected: readable pictures in {folder}. Received: {len(rejected)}, none of them readable."
+        )
+    return decoded.images
 
 
 @app.command()

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from convert import package
 from convert.parity import Budget, compare, judge
@@ -25,6 +26,7 @@ def make(
     budget: Budget,
     name: str,
     bundle_version: str,
+    shown: NDArray[np.uint8] | None,
     told: Callable[[str], None],
 ) -> Bundle:
     """Make a bundle.
@@ -36,6 +38,8 @@ def make(
         budget: What the gate allows.
         name: Of the model; empty: the run's.
         bundle_version: Of the bundle.
+        shown: Pictures to choose the golden vectors from, uint8 (n, height, width, 3) RGB: a bundle
+            carries some; None: the calibration set.
         told: Takes a line for each step.
 
     Raises:
@@ -51,11 +55,11 @@ def make(
     require_int8(content)
     told(f"comparing with the float model on {len(holdout.ids)} photos that neither has seen")
     device = TfliteModel(content)
-    int8 = _device_scores(device, holdout)
+    int8 = _device_scores(device, holdout.images)
     card = compare(holdout, _float_scores(model, holdout), int8, labels)
     judge(card, holdout, labels, budget)
-    candidates = _device_scores(device, calibration)
-    golden = package.goldens(calibration.images, candidates, device.output.scale)
+    candidates = calibration.images if shown is None else shown
+    golden = package.goldens(candidates, _device_scores(device, candidates), device.output.scale)
     described = package.manifest(
         run,
         golden.tolerance,
@@ -91,8 +95,8 @@ def _load(run: Run) -> Any:  # noqa: ANN401 - Keras has no types
         ) from exc
 
 
-def _device_scores(model: TfliteModel, samples: Samples) -> Floats:
-    return np.stack([model.scores(image) for image in samples.images])
+def _device_scores(model: TfliteModel, images: NDArray[np.uint8]) -> Floats:
+    return np.stack([model.scores(image) for image in images])
 
 
 def _float_scores(model: Any, samples: Samples) -> Floats:  # noqa: ANN401 - Keras has no types

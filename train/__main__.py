@@ -154,6 +154,7 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
     config = _config(options, teacher or [])
     for path in teacher or []:
         runs.read(path)
+    choose_backend(config.backend)
     prepared = prepare(
         data,
         config,
@@ -165,7 +166,6 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
         outside=outside,
     )
     _warn(prepared)
-    choose_backend(config.backend)
     from train import fit  # noqa: PLC0415
     from train.progress import callbacks  # noqa: PLC0415
 

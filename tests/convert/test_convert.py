@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -137,6 +138,22 @@ def test_the_gate_says_no_and_nothing_is_written(run_folder: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_golden_vectors_may_come_from_pictures_that_anyone_may_see(
+    run_folder: Path, tmp_path: Path, kit: Kit
+) -> None:
+    rng = np.random.default_rng(1)
+    noise = {number: rng.integers(0, 256, (64, 64, 3), np.uint8) for number in range(12)}
+    for number, picture in noise.items():
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+    out = tmp_path / "bundle"
+    kit("convert", "--int8", run_folder, "--out", out, "--golden", tmp_path)
+    with np.load(out / bundle.GOLDEN) as golden:
+        shown = {picture[..., ::-1].tobytes() for picture in golden["images"]}
+    assert shown <= {picture.tobytes() for picture in noise.values()}
+    kit("convert", "verify", out)
+
+
+@pytest.mark.slow
 def test_training_for_int8_gives_a_bundle_too(run_folder: Path, tmp_path: Path, kit: Kit) -> None:
     options = ("--quantization", "qat", "--json")
     done = kit("convert", "--int8", run_folder, "--out", tmp_path / "bundle", *options)
@@ -156,6 +173,7 @@ def test_training_for_int8_gives_a_bundle_too(run_folder: Path, tmp_path: Path, 
         (["--int8", "{run}", "--out", "new", "--max-drop", "nan"], 2, "max_drop_points"),
         (["--int8", "{run}", "--out", "new", "--version", "1" * 99], 2, "--version"),
         (["--int8", "{leaky}", "--out", "new"], 4, "disjoint"),
+        (["--int8", "{run}", "--out", "new", "--golden", "nowhere"], 4, "folder of photos"),
         (["evaluate", "nowhere", "{photos}"], 6, "bundle"),
         (["evaluate", "{tampered}", "{photos}"], 6, "sha256"),
         (["evaluate", "{bundle}", "nowhere"], 4, "folder of photos"),
