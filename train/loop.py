@@ -167,7 +167,8 @@ def _ended(state: State, config: TrainConfig) -> bool:
 
 
 def _values(variables: Sequence[Any]) -> Arrays:
-    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    # `np.array` would ask Keras for a copy in a way that it does not know yet.
+    return [np.asarray(variable).copy() for variable in variables]
 
 
 def _assign(variables: Sequence[Any], values: Arrays) -> None:
