@@ -1,6 +1,7 @@
-"""Take the README's picture of the live page while the demo runs.
+"""Take a picture of a page: of the store while the demo runs, or of a report of training.
 
 Usage: python docs/screenshot.py http://127.0.0.1:8080 docs/pictures/dashboard.png [light|dark] [WIDTHxHEIGHT]
+       python docs/screenshot.py file:///home/me/run/report.html docs/pictures/report.png light 1180x980
 """
 
 import shutil
@@ -24,7 +25,7 @@ def main(address: str, picture: str, scheme: str = "light", size: str = "1360x86
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*QUIET])
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
         page.goto(address)
-        page.wait_for_selector("svg polygon, svg path, svg rect")
+        page.wait_for_selector("svg polygon, svg path, svg rect", state="attached")
         page.wait_for_timeout(1500)
         page.screenshot(path=picture)
         browser.close()
