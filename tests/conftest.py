@@ -11,9 +11,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.brokers import Mosquitto
+
+# A machine that is busy with something else is no failure.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 CI = bool(os.environ.get("CI"))
 
