@@ -208,6 +208,7 @@ def _shown(pictures: Pictures, near: NearDuplicate) -> NearCopy:
 def _identity(prepared: Prepared, config: TrainConfig) -> dict[str, Any]:
     return {
         **config.as_json(),
+        "taught_by": [run.read(Path(path)).sha256 for path in config.teachers],
         "photos": _dataset_hash(prepared.dataset, prepared.pictures),
         "keras": version("keras"),
         "tensorflow": version("tensorflow"),
