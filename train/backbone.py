@@ -71,19 +71,31 @@ def backbone(
             f"Expected: ImageNet weights of {name}. Received: {str(exc)[:200]}.",
             hint="they are downloaded once, which needs a network; --weights none trains from scratch",
         ) from exc
-    return network(_as_learned(keras, inputs, make))
+    return network(as_learned(keras, inputs, make))
 
 
-def _as_learned(keras: ModuleType, inputs: Any, make: Any) -> Any:  # noqa: ANN401 - Keras has no types
+def as_learned(keras: ModuleType, inputs: Any, make: Any) -> Any:  # noqa: ANN401 - Keras has no types
     """Put pixels on the scale that a backbone was trained on.
 
     Each family has its own `preprocess_input`; all are affine. Four colours tell its matrix, which one
     fixed 1x1 convolution then computes.
+
+    Args:
+        keras: Keras 3 or `tf_keras`.
+        inputs: Pixels in [0, 1], (n, height, width, 3).
+        make: What makes the network, of `keras.applications`.
+
+    Returns:
+        The same pixels on its scale.
     """
-    preprocess = sys.modules[make.__module__].preprocess_input
-    answers = np.asarray(preprocess(255 * _PROBES[:, None, None, :].copy()))[:, 0, 0, :]
+    answers = np.asarray(preprocessing(make)(255 * _PROBES[:, None, None, :].copy()))[:, 0, 0, :]
     kernel = (answers[1:] - answers[0])[None, None]
     layer = keras.layers.Conv2D(3, 1, name="as_learned", trainable=False)
     value = layer(inputs)
     layer.set_weights([kernel, answers[0]])
     return value
+
+
+def preprocessing(make: Any) -> Any:  # noqa: ANN401 - Keras has no types
+    """Return the `preprocess_input` of the family that makes a network; takes pixels from 0 to 255."""
+    return sys.modules[make.__module__].preprocess_input

@@ -15,8 +15,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 _SERVER = get_context("forkserver")
 _SERVER.set_forkserver_preload(["train.fit", "train.progress"])
+_ANEW = get_context("spawn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +54,25 @@ class Start:
         return told
 
 
+def shelf_photos(folder: Path, count: int) -> Path:
+    """Write so many photos of each of three colours in much noise: quickly read, learned in some epochs."""
+    rng = np.random.default_rng(1)
+    for channel, label in enumerate(("empty", "milk", "tea")):
+        (folder / label).mkdir(parents=True)
+        for number in range(count):
+            noise = rng.integers(0, 200, (36, 36, 3))
+            noise[..., channel] += 40
+            cv2.imwrite(str(folder / label / f"{number}.png"), noise.astype(np.uint8))
+    return folder
+
+
 def start(
     folder: Path,
     *arguments: object,
     environment: Mapping[str, str] | None = None,
     limit_bytes: int | None = None,
     devices: int = 1,
+    fresh: bool = False,
 ) -> Start:
     """Start `shelfkit train` with these arguments.
 
@@ -65,10 +82,11 @@ def start(
         environment: What is added to it.
         limit_bytes: Of the largest file that it may write.
         devices: CPUs that TensorFlow sees.
+        fresh: Import everything anew: for another backend, and what Keras reads once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "err").write_text("")
-    process = _SERVER.Process(
+    process = (_ANEW if fresh else _SERVER).Process(
         target=_train,
         args=(folder, list(map(str, arguments)), dict(environment or {}), limit_bytes, devices),
         daemon=True,

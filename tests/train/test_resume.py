@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import keras
 import numpy as np
 import pytest
 
 from edge_agent.contracts import run
-from tests.train.starts import Start, start
+from tests.train.starts import Start, shelf_photos, start
 
 # Dropout, mixup, penalties and averages: all that has a state or draws lots.
 _OPTIONS = (
@@ -26,16 +25,8 @@ _OPTIONS = (
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos of three colours in much noise: read in no time, learned in some epochs."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(1)
-    for channel, label in enumerate(("empty", "milk", "tea")):
-        (folder / label).mkdir()
-        for number in range(20):
-            noise = rng.integers(0, 200, (36, 36, 3))
-            noise[..., channel] += 40
-            cv2.imwrite(str(folder / label / f"{number}.png"), noise.astype(np.uint8))
-    return folder
+    """Photos that are read in no time."""
+    return shelf_photos(tmp_path_factory.mktemp("photos"), 20)
 
 
 @pytest.fixture(scope="module")
