@@ -1,6 +1,6 @@
 """Memory that decoded photos take: held in memory against read from a file, each in its own process.
 
-Usage: python benchmarks/memory.py [--photos N] [--px SIDE]
+Usage: python benchmarks/memory.py [--photos N] [--px SIDE] [--result FILE.json]
 
 Photos are rendered once and listed again and again until there are N. Each process decodes them,
 then reads every row in batches of a shuffled order, as an epoch of training does. Prints JSON:
@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from benchmarks import measured
 from edge_agent.camera.shelf.files import write_photos
 from edge_agent.contracts import dataset, photos
 
@@ -79,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--photos", type=int, default=10_000)
     parser.add_argument("--px", type=int, default=96)
+    parser.add_argument("--result", type=Path)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--memory-mb", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -103,7 +106,13 @@ def main() -> None:
             for way, mb in (("in_memory", "1000000"), ("spilled", "0"))
         }
     size = options.photos * options.px**2 * 3 / 1e6
-    print(json.dumps({"photos": options.photos, "px": options.px, "pixels_mb": size, **figures}, indent=2))
+    figures = {"photos": options.photos, "px": options.px, "pixels_mb": size, **figures}
+    if options.result is not None:
+        command = measured.command("memory.py")
+        measured.write(
+            options.result, script="memory.py", command=command, at=datetime.now(tz=UTC), figures=figures
+        )
+    print(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":
