@@ -106,6 +106,7 @@ def test_a_command_that_fails_ends_the_script_with_its_exit_code(grocery: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_final_run_has_teachers_and_meets_the_validation_list(grocery: Path, tmp_path: Path) -> None:
     out, result = tmp_path / "final", tmp_path / "final.json"
     words = ("final", grocery, out, "--teacher-seed", 1, "--teacher-seed", 2, "--result", result)
@@ -122,6 +123,7 @@ def test_the_final_run_has_teachers_and_meets_the_validation_list(grocery: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_both_networks_on_cifar_stand_in_one_result(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     train, test = (np.arange(count, dtype=np.int64) % 2 for count in (60, 12))
