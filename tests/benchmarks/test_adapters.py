@@ -123,3 +123,12 @@ def test_a_result_that_is_no_number_or_has_no_room_leaves_the_one_before(tmp_pat
     assert path.read_text() == "before"
     with pytest.raises(DataError, match="Expected: a result that can be written"):
         measured.write(path / "below.json", script="x.py", command=[], at=at, figures={})
+
+
+def test_the_real_sheets_are_all_there(public_data: Path) -> None:
+    images, labels = cifar10_sheets.read_sheets(public_data / "cifar10")
+    assert images.shape == (50_000, 32, 32, 3)
+    assert np.bincount(labels).tolist() == [5000] * 10
+    rows = cifar10_sheets.draw(labels, 5000, 7)
+    assert np.bincount(labels[rows]).tolist() == [500] * 10
+    assert len(set(rows.tolist())) == 5000
