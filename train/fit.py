@@ -104,6 +104,7 @@ def _fit(
                 # Keras on JAX is always compiled: step by step it takes minutes where this takes seconds.
                 jit_compile=config.xla or config.backend == "jax",
             )
+            model.optimizer.build(model.trainable_variables)
         return loop.run(
             loop.Networks(model, student, judged),
             batches,

@@ -25,7 +25,7 @@ class Networks:
     """The three sides of what is trained; Keras models.
 
     Attributes:
-        fitted: Compiled; the student, or the student with its teachers.
+        fitted: Compiled, its optimizer built; the student, or the student with its teachers.
         student: What is kept.
         judged: The student once more, in float32 and on one device: takes the weights of each epoch
             and answers to the validation photos, as it will after training.
@@ -69,7 +69,6 @@ def run(
         KeyboardInterrupt: Before there was anything to keep.
     """
     model = networks.fitted
-    model.optimizer.build(model.trainable_variables)
     if state.variables:
         _assign(networks.variables(), state.variables)
     if _ended(state, config):

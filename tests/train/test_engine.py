@@ -39,6 +39,7 @@ def compiled(config: TrainConfig, steps: int = 100) -> Any:  # noqa: ANN401 - Ke
     model = build_model(keras, config, 3)
     made = objective.optimizer(config, steps)
     model.compile(made, objective.loss(config), metrics=["accuracy"], jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
@@ -259,6 +260,8 @@ class _Seen(keras.callbacks.Callback):  # type: ignore[misc]
         self.steps: list[list[Array]] = []
 
     def on_train_batch_end(self, _batch: int, logs: Any = None) -> None:  # noqa: ANN401, ARG002 - Keras names it
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()  # between epochs Keras does it itself
         self.steps.append([np.asarray(value).copy() for value in self.model.trainable_variables])
 
 
