@@ -68,17 +68,28 @@ class Batches:
     def _shuffled(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([self._config.seed, epoch]).permutation(self._rows)
 
-    def stream(self, first: int, last: int) -> Any:  # noqa: ANN401 - TensorFlow has no types
-        """Return the batches from one number up to another as a `tf.data.Dataset`, made ahead, in order."""
-        shape = (self._size, *self._images.shape[1:])
+    def stream(self, first: int, last: int, share: tuple[int, int] = (0, 1)) -> Any:  # noqa: ANN401 - no types
+        """Return the batches from one number up to another as a `tf.data.Dataset`, made ahead, in order.
+
+        Args:
+            first: Number of the first.
+            last: Number after the last.
+            share: Which of how many equal parts of each batch; several machines make the same batches.
+        """
+        part, parts = share
+        rows = self._size // parts
+        mine = slice(part * rows, (part + 1) * rows)
+
+        def batch(number: int) -> tuple[Floats, ...]:
+            return tuple(values[mine] for values in self.batch(number))
 
         def make(number: Any) -> Any:  # noqa: ANN401 - TensorFlow has no types
             kinds = (tf.float32, tf.float32, tf.float32)
-            pixels, truth, weights = tf.numpy_function(self.batch, [number], kinds, stateful=False)
+            pixels, truth, weights = tf.numpy_function(batch, [number], kinds, stateful=False)
             return (
-                tf.ensure_shape(pixels, shape),
-                tf.ensure_shape(truth, (self._size, len(self._truth))),
-                tf.ensure_shape(weights, (self._size,)),
+                tf.ensure_shape(pixels, (rows, *self._images.shape[1:])),
+                tf.ensure_shape(truth, (rows, len(self._truth))),
+                tf.ensure_shape(weights, (rows,)),
             )
 
         numbers = tf.data.Dataset.range(first, last)

@@ -66,10 +66,17 @@ class Devices:
         config: Gives the precision, and says what to spread over.
         strategy: Of TensorFlow; None: one device, or JAX.
         replicas: Among how many a batch is divided.
+        share: Which of how many parts of each batch this process hands in; the rest is the engine's doing.
     """
 
-    def __init__(self, config: TrainConfig, strategy: Any, replicas: int) -> None:  # noqa: ANN401 - no types
-        self._config, self._strategy, self.replicas = config, strategy, replicas
+    def __init__(
+        self,
+        config: TrainConfig,
+        strategy: Any,  # noqa: ANN401 - TensorFlow has no types
+        replicas: int,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        self._config, self._strategy, self.replicas, self.share = config, strategy, replicas, share
 
     @contextmanager
     def building(self) -> Iterator[None]:
@@ -145,7 +152,8 @@ def _jax(config: TrainConfig, where: Place) -> Iterator[Devices]:
         keras.distribution.initialize(",".join(where.addresses), len(where.addresses), where.index)
     spread = keras.distribution.DataParallel(auto_shard_dataset=False)
     with spread.scope():
-        yield Devices(config, None, spread.num_model_replicas)
+        share = (where.index, max(len(where.addresses), 1))
+        yield Devices(config, None, spread.num_model_replicas, share)
 
 
 def _tensorflow(config: TrainConfig) -> Devices:

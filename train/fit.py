@@ -113,6 +113,7 @@ def _fit(
             state=state,
             workshop=workshop,
             callbacks=callbacks(config.epochs, batches.steps, state.epoch),
+            share=devices.share,
         )
 
 

@@ -49,6 +49,7 @@ def run(
     state: State,
     workshop: Workshop | None,
     callbacks: Sequence[Any],
+    share: tuple[int, int] = (0, 1),
 ) -> bool:
     """Train from where the state is to the end.
 
@@ -60,6 +61,7 @@ def run(
         state: Where to begin; is where it ended afterwards.
         workshop: Keeps the state; None: another worker does.
         callbacks: Of Keras, told after each epoch's judgement.
+        share: Which of how many parts of each batch this process hands in.
 
     Returns:
         Whether it was left to end by itself; False: somebody pressed Ctrl-C.
@@ -76,7 +78,7 @@ def run(
     ended = False
     try:
         model.fit(
-            batches.stream(state.epoch * batches.steps, config.epochs * batches.steps),
+            batches.stream(state.epoch * batches.steps, config.epochs * batches.steps, share),
             initial_epoch=state.epoch,
             epochs=config.epochs,
             steps_per_epoch=batches.steps,
