@@ -77,13 +77,13 @@ def run(
         return True  # killed between the last epoch and the run directory
     ended = False
     try:
-        model.fit(
+        _fit(
+            model,
             batches.stream(state.epoch * batches.steps, config.epochs * batches.steps, share),
+            config,
             initial_epoch=state.epoch,
             epochs=config.epochs,
-            steps_per_epoch=batches.steps,
-            shuffle=False,  # the batches are in their order
-            verbose=0,
+            steps=batches.steps,
             callbacks=[_Keeper(networks, validation, config, state, workshop), *callbacks],
         )
         ended = True
@@ -96,6 +96,16 @@ def run(
             for callback in callbacks:
                 callback.on_train_end()
     return ended
+
+
+def _fit(model: Any, stream: Any, config: TrainConfig, *, steps: int, **options: Any) -> None:  # noqa: ANN401
+    if config.distribute == "workers" and config.backend == "tensorflow":
+        from train import workers  # noqa: PLC0415 - needs TensorFlow's Keras
+
+        workers.fit(model, stream, steps=steps, **options)
+    else:
+        # Not shuffled: the batches are in their order.
+        model.fit(stream, steps_per_epoch=steps, shuffle=False, verbose=0, **options)
 
 
 def logits(model: Any, images: NDArray[np.uint8]) -> Floats:  # noqa: ANN401 - Keras has no types
