@@ -67,7 +67,7 @@ def train(
     identity = _identity(prepared, config)
     workshop = Workshop(out, identity)
     first = place(config).index == 0
-    state = workshop.open(resume=resume) if first else State()
+    state = workshop.open(resume=resume, first=first)
     ended = _fit(prepared, config, state, workshop if first else None, callbacks)
     model = _best(config, len(prepared.dataset.classes), state)
     info, evidence = _judged(model, prepared, config, state, name=name, ended=ended, progress=progress)

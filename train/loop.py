@@ -10,8 +10,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.photos import Pictures
 from edge_agent.contracts.scoring import Floats, accuracy, negative_log_likelihood
+from train import workers
 from train.batches import Batches
 from train.config import TrainConfig
 from train.devices import alone
@@ -68,11 +70,18 @@ def run(
 
     Raises:
         DataError: The state cannot be kept.
+        UsageError: Several machines do not begin at the same place.
         KeyboardInterrupt: Before there was anything to keep.
     """
     model = networks.fitted
     if state.variables:
         _assign(networks.variables(), state.variables)
+    if workers.agreed(state.epoch, model, config) != state.epoch:
+        raise UsageError(
+            f"Expected: the same unfinished run on all machines. Received: {state.epoch} epochs of it on "
+            "this one, and not as many on another.",
+            hint="--out must lie in a folder that all machines share",
+        )
     if _ended(state, config):
         return True  # killed between the last epoch and the run directory
     ended = False
@@ -100,8 +109,6 @@ def run(
 
 def _fit(model: Any, stream: Any, config: TrainConfig, *, steps: int, **options: Any) -> None:  # noqa: ANN401
     if config.distribute == "workers" and config.backend == "tensorflow":
-        from train import workers  # noqa: PLC0415 - needs TensorFlow's Keras
-
         workers.fit(model, stream, steps=steps, **options)
     else:
         # Not shuffled: the batches are in their order.
@@ -141,23 +148,26 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Judge the epoch, keep the state, and stop when nothing gets better."""
         logs = logs if logs is not None else {}
-        state, variables = self._state, _values(self._networks.variables())
+        networks, config, state = self._networks, self._config, self._state
+        workers.agree_on_statistics(networks.fitted, networks.student, config)
+        variables = _values(networks.variables())
         weights = self._averaged()
-        _assign(self._networks.judged.variables, weights)
-        answers = logits(self._networks.judged, self._validation.images)
-        logs["val_loss"] = negative_log_likelihood(self._validation.labels, answers, 1.0)
+        _assign(networks.judged.variables, weights)
+        answers = logits(networks.judged, self._validation.images)
+        # Answers that are no numbers are worse than any other.
+        finite = bool(np.isfinite(answers).all())
+        loss = negative_log_likelihood(self._validation.labels, answers, 1.0) if finite else math.inf
+        logs["val_loss"] = workers.agreed(loss, networks.fitted, config)
         logs["val_accuracy"] = accuracy(self._validation.labels, answers)
         logs["learning_rate"] = float(np.asarray(self.model.optimizer.learning_rate))
         logs["seconds"] = time.monotonic() - self._began
         if logs["val_loss"] < state.best_loss or not state.best:
-            # A loss that is no number is worse than any other.
-            loss = logs["val_loss"] if math.isfinite(logs["val_loss"]) else math.inf
-            state.best, state.best_loss, state.best_epoch = weights, loss, epoch + 1
+            state.best, state.best_loss, state.best_epoch = weights, logs["val_loss"], epoch + 1
         state.variables, state.epoch = variables, epoch + 1
         state.history.append({"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()})
         if self._workshop is not None:
             self._workshop.save(state)
-        self.model.stop_training = _ended(state, self._config)
+        self.model.stop_training = _ended(state, config)
 
     def _averaged(self) -> Arrays:
         """Return the student's weights, with the moving averages that the optimizer holds in their place."""

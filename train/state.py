@@ -55,20 +55,22 @@ class Workshop:
         self.path = out.parent / f".{out.name}.training"
         self._out, self._identity = out, identity
 
-    def open(self, *, resume: bool) -> State:
+    def open(self, *, resume: bool, first: bool = True) -> State:
         """Return where to begin.
 
         Args:
             resume: Go on where an earlier run was stopped; with none there, begin.
+            first: Whether this process keeps the state; others of the same run read it only.
 
         Raises:
             UsageError: There is an unfinished run and nobody said what to do with it, or it is another's.
             DataError: It is damaged, or the folder cannot be written.
         """
         if not (self.path / _STATE).is_file():
-            # A kill within the first epoch leaves nothing worth keeping.
-            shutil.rmtree(self.path, ignore_errors=True)
-            self._write(_IDENTITY, json.dumps(self._identity, indent=1, sort_keys=True).encode())
+            if first:
+                # A kill within the first epoch leaves nothing worth keeping.
+                shutil.rmtree(self.path, ignore_errors=True)
+                self._write(_IDENTITY, json.dumps(self._identity, indent=1, sort_keys=True).encode())
             return State()
         if not resume:
             raise UsageError(
@@ -76,8 +78,9 @@ class Workshop:
                 hint="go on with --resume, or remove that folder to begin anew",
             )
         self._refuse_other()
-        for left in self.path.glob(".tmp-*"):
-            shutil.rmtree(left)  # what was being written when a kill came
+        if first:
+            for left in self.path.glob(".tmp-*"):
+                shutil.rmtree(left)  # what was being written when a kill came
         return self._load()
 
     def save(self, state: State) -> None:

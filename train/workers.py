@@ -1,14 +1,17 @@
-"""Training on several machines with TensorFlow: Keras' `fit` cannot (keras-team/keras issue 20585).
+"""What it takes that several devices and machines do the same.
 
-Its step can, under `tf.distribute`. This is the loop around it, with what `fit` tells its callbacks.
-JAX needs none of it: there, `keras.distribution` does the work inside of `fit`.
+On several machines with TensorFlow, Keras' `fit` fails (keras-team/keras issue 20585), but its step
+does not: `fit` here is the loop around it. On JAX, `keras.distribution` does the work inside of Keras.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+from train.config import TrainConfig
 
 
 def fit(
@@ -51,6 +54,44 @@ def fit(
         if model.stop_training:
             break
     told.on_train_end()
+
+
+def agree_on_statistics(model: Any, student: Any, config: TrainConfig) -> None:  # noqa: ANN401 - Keras has no types
+    """Give the moving means of norms, which on TensorFlow each device takes of its own share, one value.
+
+    Args:
+        model: What is fitted.
+        student: Whose they are.
+        config: Says what is spread.
+    """
+    if config.distribute == "none" or config.backend != "tensorflow":
+        return
+    statistics = [each for each in student.non_trainable_variables if each.dtype == "float32"]
+    for variable, mean in zip(statistics, _means(model, [each.value for each in statistics]), strict=True):
+        variable.assign(mean)
+
+
+def agreed(value: float, model: Any, config: TrainConfig) -> float:  # noqa: ANN401 - Keras has no types
+    """Return the mean of what the workers bring: one stops when all do, whatever its last digits say."""
+    if config.distribute != "workers":
+        return value
+    if config.backend == "tensorflow":
+        return float(_means(model, [tf.constant(value, tf.float64)])[0])
+    from jax.experimental import multihost_utils  # noqa: PLC0415 - not everybody has JAX
+
+    return float(np.mean(multihost_utils.process_allgather(np.float32(value))))
+
+
+def _means(model: Any, values: list[Any]) -> list[Any]:  # noqa: ANN401 - TensorFlow has no types
+    """Return the mean of each value over all devices."""
+    strategy = model.distribute_strategy
+
+    def means() -> list[Any]:
+        each = strategy.run(lambda: [tf.identity(value) for value in values])
+        return [strategy.reduce("MEAN", value, axis=None) for value in each]
+
+    # Traced anew each time, which is once an epoch; without it TensorFlow warns for each value.
+    return list(tf.function(means)())
 
 
 def _divided(stream: Any) -> Any:  # noqa: ANN401 - TensorFlow has no types

@@ -46,11 +46,16 @@ class Start:
         """What it has written to standard error."""
         return (self.folder / "err").read_text()
 
+    @property
+    def output(self) -> str:
+        """What it has written to standard output."""
+        return (self.folder / "out").read_text()
+
     def told(self) -> dict[str, Any]:
         """Return the JSON of a start that ended well."""
         code = self.wait()
         assert code == 0, f"exit code {code}\n{self.errors}"
-        told: dict[str, Any] = json.loads((self.folder / "out").read_text())
+        told: dict[str, Any] = json.loads(self.output)
         return told
 
 
@@ -117,5 +122,4 @@ def _train(
     sys.argv = ["shelfkit", "train", *arguments]
     from edge_agent.cli import main  # noqa: PLC0415 - in the new process
 
-    # `main` exits itself or returns the code.
-    sys.exit(main())
+    main()
