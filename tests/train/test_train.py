@@ -6,9 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from edge_agent.contracts import run
 from tests.conftest import Kit
+from tests.train.starts import start
+from train.config import PRESETS
 
 
 def test_a_run_is_whole_and_its_parts_are_disjoint(run_folder: Path) -> None:
@@ -45,6 +48,9 @@ def test_nothing_else_is_left(run_folder: Path) -> None:
     assert [path for path in run_folder.parent.iterdir() if path.name.startswith(".tmp")] == []
 
 
+_SMALL = ("--preset", "article-cifar", "--image-px", 32, "--batch-size", 8, "--epochs", 1, "--json")
+
+
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos of noise: quickly read, and nothing to learn."""
@@ -60,7 +66,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["shelf-s", "shelf-m", "article-cifar", "article-64"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_trains_and_converts(few: Path, tmp_path: Path, kit: Kit, preset: str) -> None:
     options = ("--preset", preset, "--image-px", 64, "--epochs", 2, "--mixup", 0.2, "--flip", "--json")
     done = kit("train", few, "--out", tmp_path / "run", *options)
@@ -79,6 +85,57 @@ def test_the_same_seed_gives_the_same_split_and_config(few: Path, tmp_path: Path
     assert one.split == other.split
     assert one.config == other.config
     assert one.dataset_sha256 == other.dataset_sha256
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--learning-rate", 0], 2, "--learning-rate from 1e-06 to 10"),
+        (["--dropout", 1], 2, "--dropout from 0 to 0.9"),
+        (["--l1", -0.1], 2, "--l1 from 0 to 1"),
+        (["--averaging", 1], 2, "--averaging from 0"),
+        (["--batch-size", 0], 2, "--batch-size from 1"),
+        (["--optimizer", "lion"], 2, "--optimizer as one of adamw, adam, sgd. Received: 'lion'"),
+        (["--loss", "hinge"], 2, "--loss as one of cross-entropy, mean-squared-error"),
+        (["--precision", "int8"], 2, "--precision as one of float32"),
+        (["--backend", "torch"], 2, "--backend as one of tensorflow, jax"),
+        (["--weights", "mine"], 2, "--weights as one of none, imagenet"),
+        (["--weights", "imagenet"], 2, "a backbone of keras.applications for --weights"),
+        (["--distribute", "all"], 2, "--distribute as one of none, devices, workers"),
+        (["--distribute", "workers"], 2, "Expected: TF_CONFIG"),
+        (["--preset", "MobileNetV3Smal"], 2, "did you mean MobileNetV3Small"),
+        (["--preset", "VGG16", "--image-px", 40, "--weights", "none", "--patience", 0], 2, "patience"),
+        (["--teacher", "nowhere"], 4, "a run directory"),
+    ],
+)
+def test_options_that_cannot_be(
+    few: Path, tmp_path: Path, options: list[object], code: int, said: str
+) -> None:
+    refused = start(tmp_path, few, "--out", "new", *_SMALL, *options)
+    assert refused.wait() == code, refused.errors
+    assert said in refused.errors.replace("\n", " ")
+    assert "Traceback" not in refused.errors
+    assert not (tmp_path / "new").exists()
+
+
+def test_logs_for_tensorboard(few: Path, tmp_path: Path) -> None:
+    start(tmp_path, few, "--out", "run", *_SMALL, "--epochs", 3, "--tensorboard", "logs").told()
+    for part in ("train", "validation"):
+        logs = EventAccumulator(str(tmp_path / "logs" / part)).Reload()
+        assert len(logs.Tensors("epoch_loss")) == len(logs.Tensors("epoch_accuracy")) == 3
+
+
+def test_teachers_of_whom_one_is_of_another_kind(few: Path, tmp_path: Path) -> None:
+    for name, more in (("one", ()), ("two", ("--seed", 8))):
+        start(tmp_path, few, "--out", name, *_SMALL, *more).told()
+    taught = ("--teacher", "one", "--teacher", "two", "--teacher-share", 1)
+    start(tmp_path, few, "--out", "pupil", *_SMALL, *taught).told()
+    found = run.read(tmp_path / "pupil").info
+    assert found.config["teachers"] == ["one", "two"]
+    assert found.weights_sha256 != run.read(tmp_path / "one").info.weights_sha256
+    other = start(tmp_path, few, "--out", "other", *_SMALL, "--image-px", 48, "--teacher", "one")
+    assert other.wait() == 2
+    assert "teachers from (48, 48, 3) to 2 classes. Received: one from (32, 32, 3)" in other.errors
 
 
 @pytest.mark.parametrize(
