@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from edge_agent.contracts.errors import UsageError
@@ -19,7 +20,16 @@ _CLUSTER = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "work
 
 
 def choose_backend(backend: Backend) -> None:
-    """Set what Keras reads when it is imported; importing takes seconds, so bad arguments come first."""
+    """Set what Keras reads when it is imported; importing takes seconds, so bad arguments come first.
+
+    Raises:
+        UsageError: It is not installed.
+    """
+    if find_spec(backend) is None:
+        raise UsageError(
+            f"Expected: the package {backend} for --backend {backend}. Received: none.",
+            hint=f"pip install 'shelfkit[{'jax' if backend == 'jax' else 'train'}]'",
+        )
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -1,7 +1,10 @@
 """One run on another backend, on several devices, on several machines: real processes, on CPUs."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -151,23 +154,38 @@ def test_the_other_backend_alone_on_two_devices_and_on_two_machines(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_other_backend_learns_resumes_and_keeps_the_averages(
-    photos: Path, tmp_path: Path, kit: Kit
-) -> None:
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_either_backend_resumes_where_it_was(photos: Path, tmp_path: Path, kit: Kit, backend: str) -> None:
     # Norms, dropout, averages, mixed precision: all that callbacks read and --resume puts back.
-    options = (*_NORMS, "--backend", "jax", "--precision", "bfloat16", "--mixup", 0.2)
-    whole = start(tmp_path / "whole", photos, "--out", "run", *options, fresh=True)
-    cut = start(tmp_path / "cut", photos, "--out", "run", *options, fresh=True)
+    options = (*_NORMS, "--backend", backend, "--precision", "bfloat16", "--mixup", 0.2)
+    fresh = backend == "jax"
+    whole = start(tmp_path / "whole", photos, "--out", "run", *options, fresh=fresh)
+    cut = start(tmp_path / "cut", photos, "--out", "run", *options, fresh=fresh)
     while not (tmp_path / "cut" / ".run.training" / "state.npz").exists():
         assert cut.process.is_alive(), cut.errors
         time.sleep(0.01)
     cut.kill()
-    again = start(tmp_path / "cut", photos, "--out", "run", "--resume", *options, fresh=True).told()
+    again = start(tmp_path / "cut", photos, "--out", "run", "--resume", *options, fresh=fresh).told()
     expected = whole.told()
     assert expected["metrics"]["holdout_accuracy"] >= 0.8
     assert again["weights_sha256"] == expected["weights_sha256"]
     assert again["metrics"] == expected["metrics"]
     kit("convert", "--int8", tmp_path / "cut" / "run", "--out", tmp_path / "bundle", *_LOOSE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_each_option_does_on_the_other_backend_what_it_does_on_the_first() -> None:
+    tests = Path(__file__).with_name("test_engine.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", str(tests)],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(photos: Path, tmp_path: Path) -> None:

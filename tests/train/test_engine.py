@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.photos import Photo, Pictures
-from train import loop, objective
+from train import devices, loop, objective
 from train.batches import Batches, class_weights
 from train.config import TrainConfig
 from train.devices import Devices, computing, place
@@ -354,6 +354,14 @@ def test_a_loss_that_is_no_number_is_never_the_best() -> None:
 # --- devices
 
 
+@pytest.mark.parametrize(("backend", "extra"), [("jax", "shelfkit[jax]"), ("tensorflow", "shelfkit[train]")])
+def test_a_backend_that_is_not_there(backend: Any, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
+    monkeypatch.setattr(devices, "find_spec", lambda _name: None)
+    with pytest.raises(UsageError, match=f"the package {backend}") as caught:
+        devices.choose_backend(backend)
+    assert extra in caught.value.hint
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_precision_is_of_computing_alone(precision: Any) -> None:  # noqa: ANN401 - a literal
     config = replace(_QUICK, precision=precision)
@@ -396,7 +404,7 @@ def test_the_place_in_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_batches_must_be_divisible_among_the_devices() -> None:
-    with computing(_QUICK) as devices:
-        devices.require_equal_shares(7)
+    with computing(_QUICK) as one:
+        one.require_equal_shares(7)
     with pytest.raises(UsageError, match=r"--batch-size that 2 devices can share. Received: 7"):
         Devices(_QUICK, None, 2).require_equal_shares(7)
