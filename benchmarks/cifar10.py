@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks import commands, measured
-from edge_agent.contracts.command import new_app, print_json, run_command
+from edge_agent.contracts.command import new_app, run_command
 
 _SCRIPT = "cifar10.py"
 _ARTICLE = (
@@ -97,10 +97,7 @@ def _tell(out: Path, result: Path | None) -> None:
         if _figures(out, name).is_file()
     }
     figures["published"] = PUBLISHED
-    if result is not None:
-        at = datetime.now(tz=UTC)
-        measured.write(result, script=_SCRIPT, command=measured.command(_SCRIPT), at=at, figures=figures)
-    print_json(figures)
+    measured.tell(figures, result, script=_SCRIPT, at=datetime.now(tz=UTC))
 
 
 if __name__ == "__main__":

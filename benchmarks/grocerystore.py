@@ -27,7 +27,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from benchmarks import commands, measured
 from edge_agent.contracts import dataset
-from edge_agent.contracts.command import new_app, print_json, run_command
+from edge_agent.contracts.command import new_app, run_command
 from edge_agent.contracts.errors import DataError, UsageError
 from edge_agent.contracts.photos import Dataset, Photo
 
@@ -82,7 +82,7 @@ def cv(
         "mean": float(np.mean(accuracies)),
         "spread": float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
     }
-    _tell(figures, result)
+    measured.tell(figures, result, script=_SCRIPT, at=datetime.now(tz=UTC))
 
 
 @app.command()
@@ -117,7 +117,7 @@ def final(  # noqa: PLR0913, PLR0917 - one parameter for each option
         "weights_sha256": info.weights_sha256,
         "bundle_sha256": made.sha256,
     }
-    _tell(figures, result)
+    measured.tell(figures, result, script=_SCRIPT, at=datetime.now(tz=UTC))
 
 
 def _listed(found: Dataset, block: int) -> list[Listed]:
@@ -175,13 +175,6 @@ def write_folder(place: Path, found: Dataset, listed: list[Listed]) -> None:
 def _of_run(metrics: dict[str, Any]) -> dict[str, Any]:
     keys = {"n": "holdout_n", "accuracy": "holdout_accuracy", "accuracy_95": "holdout_accuracy_95"}
     return {key: metrics[name] for key, name in keys.items()} | {"epochs": metrics["epochs"]}
-
-
-def _tell(figures: dict[str, Any], result: Path | None) -> None:
-    if result is not None:
-        at = datetime.now(tz=UTC)
-        measured.write(result, script=_SCRIPT, command=measured.command(_SCRIPT), at=at, figures=figures)
-    print_json(figures)
 
 
 if __name__ == "__main__":

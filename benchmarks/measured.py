@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from edge_agent.contracts.command import print_json
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.files import written_beside
 
@@ -48,6 +49,23 @@ def write(
     except OSError as exc:
         raise DataError(f"Expected: a result that can be written. Received: {path}: {exc.strerror}.") from exc
     return result
+
+
+def tell(figures: Mapping[str, Any], result: Path | None, *, script: str, at: datetime) -> None:
+    """Print the figures of this process' command, and write them where that was asked for.
+
+    Args:
+        figures: JSON values.
+        result: The JSON file; None: only print.
+        script: Name of the script in `benchmarks/`.
+        at: When it was measured.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    if result is not None:
+        write(result, script=script, command=command(script), at=at, figures=figures)
+    print_json(figures)
 
 
 def command(script: str, arguments: Sequence[str] | None = None) -> list[str]:

@@ -107,12 +107,7 @@ def main() -> None:
         }
     size = options.photos * options.px**2 * 3 / 1e6
     figures = {"photos": options.photos, "px": options.px, "pixels_mb": size, **figures}
-    if options.result is not None:
-        command = measured.command("memory.py")
-        measured.write(
-            options.result, script="memory.py", command=command, at=datetime.now(tz=UTC), figures=figures
-        )
-    print(json.dumps(figures, indent=2))
+    measured.tell(figures, options.result, script="memory.py", at=datetime.now(tz=UTC))
 
 
 if __name__ == "__main__":

@@ -107,10 +107,7 @@ def main(
         "ratios": {f"{one}/{other}": fits[one] / fits[other] for one, other in _RATIOS},
         "turns": turns,
     }
-    if result is not None:
-        at = datetime.now(tz=UTC)
-        measured.write(result, script=_SCRIPT, command=measured.command(_SCRIPT), at=at, figures=figures)
-    print_json(figures)
+    measured.tell(figures, result, script=_SCRIPT, at=datetime.now(tz=UTC))
 
 
 @app.command()

@@ -23,8 +23,9 @@ import typer
 from benchmarks import measured
 from benchmarks.cifar10_sheets import TILE_PX, Labels, Pictures
 from edge_agent.contracts.arrays import read_npz
-from edge_agent.contracts.command import new_app, one_of, print_json, run_command
+from edge_agent.contracts.command import new_app, one_of, run_command
 from edge_agent.contracts.errors import DataError
+from train import downloads
 from train.config import BACKENDS
 from train.devices import choose_backend
 
@@ -82,23 +83,12 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter for each option
         "compile_s": compile_s,
         "record": RECORD,
     }
-    if result is not None:
-        at = datetime.now(tz=UTC)
-        measured.write(result, script=_SCRIPT, command=measured.command(_SCRIPT), at=at, figures=figures)
-    print_json(figures)
+    measured.tell(figures, result, script=_SCRIPT, at=datetime.now(tz=UTC))
 
 
 def _read(data: str) -> tuple[tuple[Pictures, Labels], tuple[Pictures, Labels]]:
-    if data == "cifar10":
-        import keras  # noqa: PLC0415 - on the backend that was chosen
-
-        try:
-            parts = keras.datasets.cifar10.load_data()
-        except Exception as exc:
-            raise DataError(
-                f"Expected: CIFAR-10, which Keras downloads. Received: {exc}.",
-                hint="without a network: --data with the .npz of cifar10_sheets.py",
-            ) from exc
+    if data == downloads.CIFAR10:
+        parts = downloads.cifar10_arrays()
     else:
         x, y, x_held, y_held = read_npz(Path(data), ("x_train", "y_train", "x_test", "y_test"))
         parts = (x, y), (x_held, y_held)

@@ -13,7 +13,8 @@ Picture = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 _JPEG_FROM = 40
 _NOISE = np.random.default_rng(1).standard_normal(1 << 20, np.float32)
-"""Drawn once: a stretch from a random place is as good as new noise, and costs a hundredth."""
+"""Drawn once: a stretch from a random place is as good as new noise, and costs a hundredth. Longer than
+the largest picture that a run may have."""
 
 
 def augment(picture: Picture, rng: np.random.Generator, config: TrainConfig) -> Picture:
@@ -77,9 +78,8 @@ def _lit(picture: Picture, rng: np.random.Generator, strength: float) -> Picture
 
 
 def _noisy(picture: Picture, rng: np.random.Generator, sigma: float) -> Picture:
-    size = picture.size
-    place = int(rng.integers(0, max(len(_NOISE) - size, 1)))
-    noise = np.resize(_NOISE[place : place + size], size).reshape(picture.shape)
+    place = int(rng.integers(0, len(_NOISE) - picture.size))
+    noise = _NOISE[place : place + picture.size].reshape(picture.shape)
     # Rounded and saturated by OpenCV.
     return np.asarray(cv2.add(picture, sigma * noise, dtype=cv2.CV_8U), np.uint8)
 
@@ -121,7 +121,8 @@ def mixed(
         return pixels, truth, weights
     other = rng.permutation(len(pixels))
     paste = bool(config.cutmix) and (not config.mixup or rng.random() < 0.5)  # noqa: PLR2004 - a coin
-    share = float(rng.beta(*2 * (config.cutmix if paste else config.mixup,)))
+    strength = config.cutmix if paste else config.mixup
+    share = float(rng.beta(strength, strength))
     if paste:
         pixels, share = _pasted(pixels, other, share, rng)
     else:

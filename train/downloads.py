@@ -38,7 +38,7 @@ def cifar10() -> Dataset:
     Raises:
         DataError: It is neither here (in KERAS_HOME) nor can it be downloaded.
     """
-    (x_train, y_train), (x_test, y_test) = _downloaded()
+    (x_train, y_train), (x_test, y_test) = cifar10_arrays()
     found = dataset.from_arrays(
         Path(CIFAR10), {"train": (x_train, y_train), "test": (x_test, y_test)}, _CIFAR10_CLASSES
     )
@@ -69,8 +69,12 @@ def _digest(image: NDArray[np.uint8]) -> bytes:
     return hashlib.sha256(image.tobytes()).digest()
 
 
-def _downloaded() -> Any:  # noqa: ANN401 - Keras has no types
-    """Return Keras' own copy; it downloads it on the first call."""
+def cifar10_arrays() -> Any:  # noqa: ANN401 - Keras has no types
+    """Return Keras' own copy: (x_train, y_train), (x_test, y_test); it downloads it on the first call.
+
+    Raises:
+        DataError: It is neither here (in KERAS_HOME) nor can it be downloaded.
+    """
     import keras  # noqa: PLC0415 - takes seconds, and nothing else here needs it
 
     waited = socket.getdefaulttimeout()

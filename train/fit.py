@@ -68,8 +68,7 @@ def train(
     workshop = Workshop(out, identity)
     first = place(config).index == 0
     state = workshop.open(resume=resume, first=first)
-    ended = _fit(prepared, config, state, workshop if first else None, callbacks)
-    model = _best(config, len(prepared.dataset.classes), state)
+    model, ended = _fit(prepared, config, state, workshop if first else None, callbacks)
     info, evidence = _judged(model, prepared, config, state, name=name, ended=ended, progress=progress)
     if first:
         with workshop.handing_over() as folder:
@@ -83,13 +82,15 @@ def _fit(
     state: State,
     workshop: Workshop | None,
     callbacks: Callbacks,
-) -> bool:
+) -> tuple[Any, bool]:
+    """Return the network with the weights of the best epoch, and whether training came to its end."""
     classes = len(prepared.dataset.classes)
     batches = Batches(prepared.pictures, prepared.parts.train, config, classes)
     with computing(config) as devices:
         devices.require_equal_shares(batches.size)
         with alone():
-            judged = _plain(config, classes)
+            # In float32, as it is converted, whatever training computes in.
+            judged = build_model(keras, replace(config, weights="none", precision="float32"), classes)
         with devices.building():
             student = build_model(keras, config, classes)
             model = student
@@ -105,7 +106,7 @@ def _fit(
                 jit_compile=config.xla or config.backend == "jax",
             )
             model.optimizer.build(model.trainable_variables)
-        return loop.run(
+        ended = loop.run(
             loop.Networks(model, student, judged),
             batches,
             prepared.pictures.take(prepared.parts.validation),
@@ -115,23 +116,12 @@ def _fit(
             callbacks=callbacks(config.epochs, batches.steps, state.epoch),
             share=devices.share,
         )
+    loop.assign(judged.variables, state.best)
+    return judged, ended
 
 
 def _teacher(path: Path) -> Any:  # noqa: ANN401 - Keras has no types
     return keras.saving.load_model(run.read(path).model, compile=False, safe_mode=True)
-
-
-def _best(config: TrainConfig, classes: int, state: State) -> Any:  # noqa: ANN401 - Keras has no types
-    """Return the network with the weights of the best epoch."""
-    model = _plain(config, classes)
-    for variable, value in zip(model.variables, state.best, strict=True):
-        variable.assign(value)
-    return model
-
-
-def _plain(config: TrainConfig, classes: int) -> Any:  # noqa: ANN401 - Keras has no types
-    """Return the network in float32, as it is converted, with weights that mean nothing yet."""
-    return build_model(keras, replace(config, weights="none", precision="float32"), classes)
 
 
 def _judged(

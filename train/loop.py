@@ -75,7 +75,7 @@ def run(
     """
     model = networks.fitted
     if state.variables:
-        _assign(networks.variables(), state.variables)
+        assign(networks.variables(), state.variables)
     if workers.agreed(state.epoch, model, config) != state.epoch:
         raise UsageError(
             f"Expected: the same unfinished run on all machines. Received: {state.epoch} epochs of it on "
@@ -152,7 +152,7 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         workers.agree_on_statistics(networks.fitted, networks.student, config)
         variables = _values(networks.variables())
         weights = self._averaged()
-        _assign(networks.judged.variables, weights)
+        assign(networks.judged.variables, weights)
         answers = logits(networks.judged, self._validation.images)
         # Answers that are no numbers are worse than any other.
         finite = bool(np.isfinite(answers).all())
@@ -178,7 +178,7 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             return _values(self._networks.student.variables)
         finally:
             # Bit for bit: training goes on from here as it does after a kill.
-            _assign(trained, live)
+            assign(trained, live)
 
 
 def _ended(state: State, config: TrainConfig) -> bool:
@@ -192,6 +192,7 @@ def _values(variables: Sequence[Any]) -> Arrays:
     return [np.asarray(variable).copy() for variable in variables]
 
 
-def _assign(variables: Sequence[Any], values: Arrays) -> None:
+def assign(variables: Sequence[Any], values: Arrays) -> None:
+    """Give Keras variables their values, in that order."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

@@ -176,9 +176,9 @@ def test_either_backend_resumes_where_it_was(photos: Path, tmp_path: Path, kit: 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_each_option_does_on_the_other_backend_what_it_does_on_the_first() -> None:
-    tests = Path(__file__).with_name("test_engine.py")
+    tests = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("engine", "devices")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", str(tests)],
+        [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", *tests],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"KERAS_BACKEND": "jax"},
         capture_output=True,

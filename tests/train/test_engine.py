@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.photos import Photo, Pictures
-from train import devices, loop, objective
+from train import loop, objective
 from train.batches import Batches, class_weights
 from train.config import TrainConfig
-from train.devices import Devices, computing, place
+from train.devices import Devices
 from train.model import build_model
 from train.state import State, weights_hash
 
@@ -161,7 +161,7 @@ def fixed_teacher(channels: Array) -> Any:  # noqa: ANN401 - Keras has no types
     return teacher
 
 
-@pytest.mark.parametrize(("share", "low", "high"), [(1.0, 0.9, 1.0), (0.0, 0.0, 0.6)])
+@pytest.mark.parametrize(("share", "low", "high"), [(1.0, 0.9, 1.0), (0.0, 0.0, 0.75)])
 def test_a_student_learns_the_teachers_answers_and_not_the_labels(
     share: float, low: float, high: float
 ) -> None:
@@ -351,17 +351,6 @@ def test_a_loss_that_is_no_number_is_never_the_best() -> None:
     assert all(np.isfinite(value).all() for value in state.best)
 
 
-# --- devices
-
-
-@pytest.mark.parametrize(("backend", "extra"), [("jax", "shelfkit[jax]"), ("tensorflow", "shelfkit[train]")])
-def test_a_backend_that_is_not_there(backend: Any, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
-    monkeypatch.setattr(devices, "find_spec", lambda _name: None)
-    with pytest.raises(UsageError, match=f"the package {backend}") as caught:
-        devices.choose_backend(backend)
-    assert extra in caught.value.hint
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_precision_is_of_computing_alone(precision: Any) -> None:  # noqa: ANN401 - a literal
     config = replace(_QUICK, precision=precision)
@@ -374,37 +363,3 @@ def test_precision_is_of_computing_alone(precision: Any) -> None:  # noqa: ANN40
     state, _ = trained(config)
     assert len(kernels(state.best)) == len(state.best) - 1
     assert np.isfinite(state.best_loss)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{}",
-        "not json",
-        '{"cluster": {"worker": ["a:1"]}, "task": {"index": 1}}',
-        '{"cluster": {"worker": []}, "task": {"index": 0}}',
-        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker"}}',
-        '{"cluster": ["a:1"], "task": {"index": 0}}',
-    ],
-)
-def test_a_cluster_that_is_not_told_is_asked_for(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(UsageError, match="Expected: TF_CONFIG"):
-        place(replace(_QUICK, distribute="workers"))
-    # Nobody asked for several machines: whatever the environment says is for others.
-    assert place(_QUICK).index == 0
-
-
-def test_the_place_in_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}'
-    monkeypatch.setenv("TF_CONFIG", told)
-    found = place(replace(_QUICK, distribute="workers"))
-    assert (found.index, found.addresses) == (1, ("a:1", "b:2"))
-
-
-def test_batches_must_be_divisible_among_the_devices() -> None:
-    with computing(_QUICK) as one:
-        one.require_equal_shares(7)
-    with pytest.raises(UsageError, match=r"--batch-size that 2 devices can share. Received: 7"):
-        Devices(_QUICK, None, 2).require_equal_shares(7)
