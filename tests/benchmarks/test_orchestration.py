@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import grocerystore
 from edge_agent.contracts import dataset, run
-from edge_agent.contracts.errors import DataError, UsageError
+from edge_agent.contracts.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--image-px", "32", "--epochs", "2", "--batch-size", "8", "--averaging", "0")
@@ -52,25 +52,21 @@ def grocery(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("name", "block", "expected"),
-    [
-        ("train/Fruit/Lemon/Lemon_001.jpg", 5, "train/Fruit/Lemon/Lemon_0"),
-        ("train/Fruit/Lemon/Lemon_005.jpg", 5, "train/Fruit/Lemon/Lemon_0"),
-        ("train/Fruit/Lemon/Lemon_006.jpg", 5, "train/Fruit/Lemon/Lemon_1"),
-        ("train/Fruit/Lemon/Lemon_013.jpg", 1, "train/Fruit/Lemon/Lemon_12"),
-    ],
-)
-def test_consecutive_photos_are_one_block(name: str, block: int, expected: str) -> None:
-    assert grocerystore.block_of(name, block) == expected
+def test_photos_of_one_light_are_one_visit() -> None:
+    rng = np.random.default_rng(3)
+    lights = rng.permutation(np.repeat([20, 120, 220], 8))
+    images = np.stack(
+        [rng.integers(light - 20, light + 20, (16, 16, 3)).astype(np.uint8) for light in lights]
+    )
+    labels = np.array([0] * 23 + [1])
+    visits = grocerystore.visits_of(images, labels, 8)
+    pairs = set(zip(visits[:23], lights[:23].tolist(), strict=True))
+    assert len(pairs) == len(set(visits[:23])) == 3
+    # The only photo of another class is a visit of its own.
+    assert visits[23] not in visits[:23]
 
 
-def test_a_photo_without_a_number_has_no_block() -> None:
-    with pytest.raises(DataError, match=r"Received: lemon\.jpg"):
-        grocerystore.block_of("lemon.jpg", 5)
-
-
-def test_cross_validation_keeps_blocks_together_and_is_not_done_twice(grocery: Path, tmp_path: Path) -> None:
+def test_cross_validation_keeps_visits_together_and_is_not_done_twice(grocery: Path, tmp_path: Path) -> None:
     out, result = tmp_path / "cv", tmp_path / "cv.json"
     words = ("cv", grocery, out, "--folds", 3, "--fold", 1, "--result", result, "--", *QUICK)
     done = script("grocerystore.py", *words)
@@ -85,8 +81,9 @@ def test_cross_validation_keeps_blocks_together_and_is_not_done_twice(grocery: P
     assert found.coarse == ("Fruit", "Fruit")
     for photo in found.photos:
         parts.setdefault(photo.group, set()).add(photo.part)
-    assert len(parts) == 12
-    assert sorted(map(str, parts.values())) == ["{'test'}"] * 4 + ["{'train'}"] * 8
+    # Photos of one visit are all tested on, or all trained on.
+    assert len(parts) == 8
+    assert set(map(str, parts.values())) == {"{'test'}", "{'train'}"}
     again = script("grocerystore.py", *words)
     assert again.stdout == done.stdout
     assert "$ shelfkit" not in again.stderr
