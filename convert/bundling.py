@@ -1,109 +1,280 @@
-"""From a run directory to a bundle: load, quantize, gate, package."""
+"""From a float network to a bundle: compress, quantize, judge, package."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import keras
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from convert import package
-from convert.parity import Budget, compare, judge
-from convert.quantize import quantize, require_int8
+from convert import calibration, layers, package, parity, pixels, quantize
+from convert.parity import Answers, Budget
+from convert.recipe import FloatForm, Qat, Quantizer, Recipe
+from convert.source import Network, Source
 from edge_agent.classifier import TfliteModel
-from edge_agent.contracts.bundle import Bundle
-from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.run import Run, Samples
-from edge_agent.contracts.scoring import Floats
+from edge_agent.contracts import bundle
+from edge_agent.contracts.errors import DataError, GateError
+from edge_agent.contracts.scoring import Floats, accuracy, softmax
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One form of the model, measured on the holdout; agreement with the float one as a fraction."""
+
+    name: str
+    size: int
+    packed: int
+    accuracy: float
+    agreement: float
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A bundle, and what else was measured on the way."""
+
+    bundle: bundle.Bundle
+    forms: list[Form]
+
+
+class NotAsGoodError(GateError):
+    """The gate said no.
+
+    Args:
+        lost: Everything that is over budget.
+        card: The figures.
+        losses: Of each operator, worst first.
+        hint: What to try.
+    """
+
+    def __init__(
+        self, lost: list[str], card: bundle.Scorecard, losses: list[layers.Loss], *, hint: str
+    ) -> None:
+        super().__init__(
+            f"Expected: an int8 model as good as the float one on {card.n} photos. "
+            f"Received: {'; '.join(lost)}.",
+            hint=hint,
+        )
+        self.lost, self.card, self.losses = lost, card, losses
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A quantized model with the gate's figures."""
+
+    how: Literal["ptq", "qat"]
+    content: bytes
+    device: "_Device"
+    temperature: float
+    card: bundle.Scorecard
+    lost: list[str]
+
+
+class _Device:
+    """A TFLite model as the device runs it: raw pixels in, by a table where the input asks for one."""
+
+    def __init__(self, content: bytes, network: Network) -> None:
+        self.model = TfliteModel(content)
+        self.pixels = pixels.table(pixels.Pixels(network.pixel_scale, network.pixel_offset), self.model.input)
+        self._table = None if self.pixels == "raw" else np.array(self.pixels).astype(self.model.input.dtype)
+
+    def scores(self, images: NDArray[np.uint8]) -> Floats:
+        """Return float32 (n, classes) of uint8 (n, height, width, 3) RGB."""
+        fed = images if self._table is None else cv2.LUT(images, self._table)
+        return np.stack([self.model.scores(picture) for picture in fed])
 
 
 def make(
-    run: Run,
+    source: Source,
     out: Path,
     *,
-    quantization: Literal["ptq", "qat"],
+    recipe: Recipe,
     budget: Budget,
-    name: str,
     bundle_version: str,
     shown: NDArray[np.uint8] | None,
-    told: Callable[[str], None],
-) -> Bundle:
+    told: Told,
+) -> Made:
     """Make a bundle.
 
     Args:
-        run: Read, and therefore checked.
+        source: What to make it of.
         out: New.
-        quantization: After training, or aware of it.
+        recipe: What is done to the weights.
         budget: What the gate allows.
-        name: Of the model; empty: the run's.
         bundle_version: Of the bundle.
         shown: Pictures to choose the golden vectors from, uint8 (n, height, width, 3) RGB: a bundle
             carries some; None: the calibration set.
         told: Takes a line for each step.
 
     Raises:
-        DataError: The run cannot be used.
-        GateError: The int8 model is not as good as the float one; nothing was written.
+        DataError: The network or the pictures cannot be used.
+        NotAsGoodError: The int8 model is not as good as the float one; nothing was written.
+        GateError: The network has no int8 form, or cannot be trained as the recipe says.
         BundleError: It cannot be written.
     """
-    calibration, holdout = run.calibration(), run.holdout()
-    model = _load(run)
-    labels = [entry.label for entry in run.info.classes]
-    told(f"quantizing ({quantization}) with {len(calibration.ids)} training photos")
-    content = _quantized(model, run, calibration, quantization)
-    require_int8(content)
-    told(f"comparing with the float model on {len(holdout.ids)} photos that neither has seen")
-    device = TfliteModel(content)
-    int8 = _device_scores(device, holdout.images)
-    card = compare(holdout, _float_scores(model, holdout), int8, labels)
-    judge(card, holdout, labels, budget)
-    candidates = calibration.images if shown is None else shown
-    golden = package.goldens(candidates, _device_scores(device, candidates), device.output.scale)
-    described = package.manifest(
-        run,
-        golden.tolerance,
-        card,
-        name=name or run.info.name,
-        bundle_version=bundle_version,
-        quantization=quantization,
+    if not len(source.holdout.ids):
+        raise DataError("Expected: a holdout to judge the int8 model by. Received: no photo.")
+    chosen = calibration.chosen(source.calibration, source.holdout)
+    source = replace(source, calibration=chosen)
+    exact = _finite(source.network.scores(source.holdout.images))
+    network = _compressed(source, recipe, told)
+    made = _good_enough(source, network, exact, recipe, budget, told)
+    forms = [_form(name, source, exact) for name in recipe.compared]
+    candidates = chosen.images if shown is None else shown
+    golden = package.goldens(candidates, made.device.scores(candidates), made.device.model.output.scale)
+    described = _manifest(source, made, recipe, golden.tolerance, bundle_version)
+    return Made(package.write(out, made.content, described, golden), [_int8_form(made), *forms])
+
+
+def _finite(scores: Floats) -> Floats:
+    if not np.isfinite(scores).all():
+        raise DataError(
+            "Expected: scores that are numbers. Received: NaN or infinity from the float network.",
+            hint="its weights are damaged, or training diverged: train again with a lower --learning-rate",
+        )
+    return scores
+
+
+def _compressed(source: Source, recipe: Recipe, told: Told) -> Network:
+    if recipe.sparsity is None and recipe.clusters is None:
+        return source.network
+    # Brings a second Keras along, which takes seconds to import.
+    from convert import compress  # noqa: PLC0415
+
+    images, seed = source.calibration.images, source.seed
+    if recipe.sparsity is not None:
+        told(f"pruning {100 * recipe.sparsity:g} % of the weights")
+        return compress.pruned(source.network, images, recipe.sparsity, seed=seed)
+    assert recipe.clusters is not None  # noqa: S101 - said above, for the type checker
+    told(f"clustering each layer's weights into {recipe.clusters} values")
+    return compress.clustered(source.network, images, recipe.clusters, seed=seed)
+
+
+def _good_enough(
+    source: Source, network: Network, exact: Floats, recipe: Recipe, budget: Budget, told: Told
+) -> _Attempt:
+    """Return the first attempt that the gate lets through."""
+    ways: dict[Qat, tuple[Literal["ptq", "qat"], ...]] = {
+        "auto": ("ptq", "qat"),
+        "always": ("qat",),
+        "never": ("ptq",),
+    }
+    refused: _Attempt | None = None
+    untrainable = ""
+    for how in ways[recipe.qat]:
+        try:
+            content = _quantized(source, network, how, recipe, told)
+        except GateError as exc:
+            if refused is None:
+                raise
+            untrainable = f"; --qat cannot help: {exc}"
+            break
+        told(f"comparing with the float model on {len(source.holdout.ids)} photos that neither has seen")
+        attempt = _judged(source, content, how, exact, budget)
+        if not attempt.lost:
+            return attempt
+        told(f"refused after {how}: {'; '.join(attempt.lost)}")
+        if refused is None or len(attempt.lost) <= len(refused.lost):
+            refused = attempt
+    assert refused is not None  # noqa: S101 - there is one way at least
+    told("looking for the layers that lose most")
+    losses = layers.losses(network, source.calibration.images)
+    raise NotAsGoodError(refused.lost, refused.card, losses, hint=_advice(recipe, losses) + untrainable)
+
+
+def _advice(recipe: Recipe, losses: list[layers.Loss]) -> str:
+    worst = ", ".join(f"{loss.layer} ({100 * loss.share:.1f} %)" for loss in losses[:3])
+    tried = "" if recipe.qat != "never" else "--qat auto, "
+    return (
+        f"layers that lose most: {worst}. Try {tried}more photos or a longer training, or another preset; "
+        "where the loss is one that you can live with, raise the budget that was exceeded"
     )
-    return package.write(out, content, described, golden)
 
 
 def _quantized(
-    model: Any,  # noqa: ANN401 - Keras has no types
-    run: Run,
-    calibration: Samples,
-    quantization: Literal["ptq", "qat"],
+    source: Source, network: Network, how: Literal["ptq", "qat"], recipe: Recipe, told: Told
 ) -> bytes:
-    if quantization == "ptq":
-        return quantize(model, calibration.images)
-    # Brings a second Keras along, which takes seconds to import.
-    from convert import qat  # noqa: PLC0415
+    images = source.calibration.images
+    if how == "ptq":
+        told(f"quantizing with {len(images)} training photos")
+        content = _calibrated(network, images, recipe.quantizer)
+    else:
+        from convert import qat  # noqa: PLC0415 - a second Keras, which takes seconds to import
 
-    return qat.fine_tune(model, calibration, seed=run.info.seed)
-
-
-def _load(run: Run) -> Any:  # noqa: ANN401 - Keras has no types
-    try:
-        return keras.saving.load_model(run.model, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError) as exc:
-        raise DataError(
-            f"Expected: a Keras 3 model in {run.model}. Received: {str(exc).splitlines()[0]:.200}.",
-            hint="train again with `shelfkit train DATA --out RUN`",
-        ) from exc
+        told(f"training with quantization on {len(images)} training photos")
+        kept: qat.Kept | None = "sparsity" if recipe.sparsity else "clusters" if recipe.clusters else None
+        content = qat.int8(network, source.network, images, seed=source.seed, kept=kept)
+    quantize.require_int8(content)
+    if not network.pixel_offset and network.pixel_scale == 1 / 255:
+        quantize.require_pixels(content)
+    return content
 
 
-def _device_scores(model: TfliteModel, images: NDArray[np.uint8]) -> Floats:
-    return np.stack([model.scores(image) for image in images])
+def _calibrated(network: Network, images: NDArray[np.uint8], quantizer: Quantizer) -> bytes:
+    if quantizer == "tensorflow":
+        return quantize.int8(network, images)
+    from convert import litert  # noqa: PLC0415 - only where it is asked for
+
+    return litert.int8(network, images)
 
 
-def _float_scores(model: Any, samples: Samples) -> Floats:  # noqa: ANN401 - Keras has no types
-    steps = range(0, len(samples.images), 64)
-    return np.concatenate(
-        [
-            np.asarray(model.predict_on_batch(samples.images[at : at + 64].astype(np.float32) / 255))
-            for at in steps
-        ]
+def _judged(
+    source: Source, content: bytes, how: Literal["ptq", "qat"], exact: Floats, budget: Budget
+) -> _Attempt:
+    network, device = source.network, _Device(content, source.network)
+    scores, temperature = device.scores(source.holdout.images), source.temperature
+    float32, int8 = Answers(exact, exact), Answers(scores, scores)
+    if network.output == "logits":
+        pictures = source.calibration.images
+        temperature = parity.matched_temperature(
+            network.scores(pictures), device.scores(pictures), source.temperature
+        )
+        float32 = Answers(exact, softmax(exact, source.temperature))
+        int8 = Answers(scores, softmax(scores, temperature))
+    card = parity.compare(source.holdout.labels, float32, int8, source.labels)
+    return _Attempt(how, content, device, temperature, card, parity.over_budget(card, budget))
+
+
+def _form(name: FloatForm, source: Source, exact: Floats) -> Form:
+    content = quantize.float_form(source.network, name)
+    scores = _Device(content, source.network).scores(source.holdout.images)
+    same = scores.argmax(axis=1) == exact.argmax(axis=1)
+    right = accuracy(source.holdout.labels, scores)
+    return Form(name, len(content), package.packed_bytes(content), right, float(same.mean()))
+
+
+def _int8_form(made: _Attempt) -> Form:
+    packed = package.packed_bytes(made.content)
+    return Form("int8", len(made.content), packed, made.card.int8.accuracy, made.card.agreement)
+
+
+def _manifest(
+    source: Source, made: _Attempt, recipe: Recipe, tolerance: float, bundle_version: str
+) -> bundle.Manifest:
+    return bundle.Manifest(
+        name=source.name,
+        version=bundle_version,
+        files={},
+        labels=source.classes,
+        input=bundle.InputSpec(
+            height=source.network.height, width=source.network.width, pixels=made.device.pixels
+        ),
+        output=bundle.OutputSpec(kind=source.network.output),
+        calibration=bundle.Calibration(temperature=made.temperature, unknown_below=source.unknown_below),
+        golden=bundle.GoldenSpec(tolerance=tolerance),
+        scorecard=made.card,
+        provenance=bundle.Provenance(
+            run_sha256=source.run_sha256,
+            dataset_sha256=source.dataset_sha256,
+            packages=package.packages(),
+            quantization=made.how,
+            quantizer=recipe.quantizer if made.how == "ptq" else "tensorflow",
+            calibration_sha256=calibration.content_hash(source.calibration),
+            calibration_n=len(source.calibration.ids),
+            sparsity=recipe.sparsity,
+            clusters=recipe.clusters,
+        ),
     )

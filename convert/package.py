@@ -1,10 +1,10 @@
 """Write a bundle: beside, verified by the device's own code, flushed, renamed."""
 
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,44 +13,17 @@ from edge_agent.classifier import Classifier
 from edge_agent.contracts import bundle
 from edge_agent.contracts.errors import BundleError, GateError
 from edge_agent.contracts.files import written_beside
-from edge_agent.contracts.run import Run
 from edge_agent.contracts.scoring import Floats
 
 _GOLDENS = 16
 _TOLERANCE_STEPS = 64
 """Runtimes differ by up to 50 steps of the output on one file; a golden input's margin is far wider."""
-_PACKAGES = ("shelfkit", "tensorflow", "keras", "ai-edge-litert", "numpy")
+_PACKAGES = ("shelfkit", "tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy")
 
 
-def manifest(
-    run: Run,
-    tolerance: float,
-    card: bundle.Scorecard | None,
-    *,
-    name: str,
-    bundle_version: str,
-    quantization: Literal["ptq", "qat"],
-) -> bundle.Manifest:
-    """Return the manifest of a model; its files are filled in when they are written."""
-    return bundle.Manifest(
-        name=name,
-        version=bundle_version,
-        files={},
-        labels=run.info.classes,
-        input=bundle.InputSpec(height=run.info.height, width=run.info.width),
-        output=bundle.OutputSpec(kind="logits"),
-        calibration=bundle.Calibration(
-            temperature=run.info.temperature, unknown_below=run.info.unknown_below
-        ),
-        golden=bundle.GoldenSpec(tolerance=tolerance),
-        scorecard=card,
-        provenance=bundle.Provenance(
-            run_sha256=run.sha256,
-            dataset_sha256=run.info.dataset_sha256,
-            packages={package: version(package) for package in _PACKAGES},
-            quantization=quantization,
-        ),
-    )
+def packages() -> dict[str, str]:
+    """Return the versions that decide what comes out."""
+    return {package: version(package) for package in _PACKAGES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +67,11 @@ def goldens(images: NDArray[np.uint8], scores: Floats, step: float) -> Goldens:
             turn[top] += 1
     chosen = [row for _, _, row in sorted(order)[:_GOLDENS]]
     return Goldens(images[chosen], scores[chosen], tolerance)
+
+
+def packed_bytes(content: bytes) -> int:
+    """Return the size of a file once deflated, as an archive or a web server would send it."""
+    return len(zlib.compress(content, 9))
 
 
 def write(out: Path, content: bytes, described: bundle.Manifest, golden: Goldens) -> bundle.Bundle:

@@ -143,7 +143,8 @@ class Classifier:
         found = self.scores(images)
         worst = float(np.abs(found - expected).max()) if len(found) else 0.0
         flipped = int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
-        if flipped or worst > self.manifest.golden.tolerance:
+        # The other way round, a NaN would be as good as equal.
+        if flipped or not worst <= self.manifest.golden.tolerance:
             raise BundleError(
                 f"Expected: golden scores within {self.manifest.golden.tolerance:g}, same top-1. "
                 f"Received: {worst:g} off, {flipped} of {len(found)} with another top-1.",

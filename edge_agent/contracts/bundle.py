@@ -3,13 +3,25 @@
 model.tflite     int8 inside; raw uint8 RGB pixels in
 manifest.json    everything the device must know, and the hash of every other file
 golden.npz       inputs with a clear top-1 margin, and the scores they must give
+
+There is room for more: other files beside these (a model for another target), and fields that this
+version does not know (which file is for which target). Files in the manifest are checked like the
+three, fields are kept and written again as they came; a reader that knows neither uses `model.tflite`.
+
+Whatever lies in the folder, `read` answers with a bundle or a BundleError, soon, and in bounded
+memory. It opens files again after it has checked them: the folder must be one that only the kit
+writes to.
 """
 
+import errno
 import hashlib
 import json
+import math
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,23 +36,30 @@ MANIFEST = "manifest.json"
 MODEL = "model.tflite"
 GOLDEN = "golden.npz"
 _MAX_MANIFEST_BYTES = 8 * 1024 * 1024
+_MAX_FILES = 64
+_MAX_BYTES = 2**30
+_MAX_GOLDEN_BYTES = 64 * 1024 * 1024
+"""The kit's own 16 vectors take 55 MB at most: 1024 x 1024 px, 100,000 classes."""
 _MAX_SIDE_PX = 1024
+_SHOWN = 500
 _HINT = "make the bundle again with `shelfkit convert --int8 RUN --out BUNDLE`"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""Plain on every file system and in a tar: no folder, no leading dot, at most 100 ASCII characters."""
 
 
 class Part(BaseModel):
     """Base of the manifest: frozen; a newer minor version's fields are kept."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
 
 class FileEntry(Part):
     """One file beside the manifest."""
 
     sha256: Sha256
-    size: Annotated[int, Field(ge=1)]
+    size: Annotated[int, Field(ge=1, le=_MAX_BYTES)]
 
 
 class LabelEntry(Part):
@@ -79,10 +98,20 @@ class Calibration(Part):
 
 
 class Score(Part):
-    """Accuracy and recall of one form of the model, as fractions of 1."""
+    """Accuracy, recall and expected calibration error of one form of the model, as fractions of 1."""
 
     accuracy: Annotated[float, Field(ge=0, le=1)]
     recall: dict[str, float]
+    calibration_error: float | None = None
+
+
+class RecallDrop(Part):
+    """What one class lost, percentage points, with the 95 % interval; negative: it won."""
+
+    n: Annotated[int, Field(ge=1)]
+    points: float
+    low_points: float
+    high_points: float
 
 
 class Scorecard(Part):
@@ -93,15 +122,25 @@ class Scorecard(Part):
     int8: Score
     drop_points: float
     agreement: Annotated[float, Field(ge=0, le=1)]
+    recall_drop: dict[str, RecallDrop] = {}
 
 
 class Provenance(Part):
-    """Where the model came from."""
+    """Where the model came from.
+
+    `calibration_sha256` is the hash of the calibration pictures' own hashes; `sparsity` and `clusters`
+    say how the weights were compressed before they were quantized.
+    """
 
     run_sha256: Sha256
     dataset_sha256: Sha256
     packages: dict[str, str]
     quantization: Literal["ptq", "qat", "none", "foreign"]
+    quantizer: str | None = None
+    calibration_sha256: Sha256 | None = None
+    calibration_n: int | None = None
+    sparsity: float | None = None
+    clusters: int | None = None
 
 
 class GoldenSpec(Part):
@@ -116,7 +155,7 @@ class Manifest(Part):
     format: Literal[1] = 1
     name: Annotated[str, Field(min_length=1, max_length=128)]
     version: Annotated[str, Field(min_length=1, max_length=64)]
-    files: dict[str, FileEntry]
+    files: Annotated[dict[FileName, FileEntry], Field(max_length=_MAX_FILES)]
     labels: Annotated[list[LabelEntry], Field(min_length=2, max_length=100_000)]
     input: InputSpec
     output: OutputSpec = OutputSpec()
@@ -155,18 +194,23 @@ class Bundle:
             BundleError: The file holds something else.
         """
         try:
-            images, scores = read_npz(self.path / GOLDEN, ("images", "scores"))
+            images, scores = read_npz(self.path / GOLDEN, ("images", "scores"), max_bytes=_MAX_GOLDEN_BYTES)
         except DataError as exc:
             raise BundleError(str(exc), hint=_HINT) from exc
-        wanted = (self.manifest.input.height, self.manifest.input.width, 3)
-        shape = (len(images), len(self.manifest.labels))
-        if images.dtype != np.uint8 or images.shape[1:] != wanted or scores.shape != shape or not len(images):
+        wanted = ("uint8", (self.manifest.input.height, self.manifest.input.width, 3))
+        received = (images.dtype.name, images.shape[1:])
+        shape = (*images.shape[:1], len(self.manifest.labels))
+        if received != wanted or not images.size or (scores.dtype, scores.shape) != (np.float32, shape):
             raise BundleError(
-                f"Expected: uint8 golden images of {wanted}, and their scores. "
-                f"Received: {images.dtype} {images.shape} and {scores.shape}.",
+                f"Expected: golden images, uint8 (n, {wanted[1]}), and their scores, float32. Received: "
+                f"{images.dtype.name} {images.shape} and {scores.dtype.name} {scores.shape}.",
                 hint=_HINT,
             )
-        return images, scores.astype(np.float32)
+        if not np.isfinite(scores).all():
+            raise BundleError(
+                "Expected: golden scores that are numbers. Received: NaN or infinity.", hint=_HINT
+            )
+        return images, scores
 
 
 def hash_file(path: Path) -> str:
@@ -179,56 +223,115 @@ def read(path: Path) -> Bundle:
     """Check a bundle on disk: manifest, sizes, hashes.
 
     Raises:
-        BundleError: Something is missing, damaged, foreign or of a newer format.
+        BundleError: Something is missing, damaged, foreign, too large or of a newer format.
     """
     manifest = _read_manifest(path)
     for name in (MODEL, GOLDEN):
         if name not in manifest.files:
             raise BundleError(f"Expected: `{name}` in the manifest's files. Received: none.", hint=_HINT)
+    if MANIFEST in manifest.files:
+        raise BundleError("Expected: a manifest that does not list itself.", hint=_HINT)
+    if (total := sum(entry.size for entry in manifest.files.values())) > _MAX_BYTES:
+        raise BundleError(f"Expected: at most {_MAX_BYTES} bytes in all. Received: {total}.", hint=_HINT)
     for name, entry in manifest.files.items():
-        if Path(name).name != name or name in {"", ".", "..", MANIFEST}:
-            raise BundleError(f"Expected: plain file names in the manifest. Received: {name!r}.", hint=_HINT)
         _check_file(path / name, entry)
     return Bundle(path, manifest)
 
 
+def open_plain(path: Path, *, follow: bool = False) -> BinaryIO:
+    """Open a plain file, and nothing else: a pipe would keep its reader waiting, a device has no end.
+
+    Args:
+        path: The file.
+        follow: Whether it may be reached through a link.
+
+    Raises:
+        BundleError: It is missing, cannot be read, or is a link, a folder, a pipe, a socket or a device.
+    """
+    # Non-blocking: opening a pipe waits for its other end. On a plain file it changes nothing.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    try:
+        handle = os.open(path, flags)
+    except OSError as exc:
+        received = "a link" if exc.errno == errno.ELOOP else exc.strerror
+        raise BundleError(f"Expected: a plain file at {path}. Received: {received}.", hint=_HINT) from exc
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise BundleError(
+            f"Expected: a plain file at {path}. Received: a folder, pipe or device.", hint=_HINT
+        )
+    return os.fdopen(handle, "rb")
+
+
 def _read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
-    try:
-        if file.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise BundleError(f"Expected: a manifest of at most {_MAX_MANIFEST_BYTES} bytes.", hint=_HINT)
-        value: Any = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as exc:
+    if not path.is_dir():
         raise BundleError(
-            f"Expected: a bundle (a folder with {MANIFEST}) at {path}. Received: {exc.strerror}.", hint=_HINT
-        ) from exc
+            f"Expected: a bundle (a folder with {MANIFEST}) at {path}. Received: no folder.", hint=_HINT
+        )
+    try:
+        with open_plain(file) as opened:
+            content = opened.read(_MAX_MANIFEST_BYTES + 1)
+        value = _strict_json(content)
+    except OSError as exc:
+        raise BundleError(f"Expected: {file}. Received: {exc.strerror}.", hint=_HINT) from exc
     except (ValueError, RecursionError) as exc:
-        raise BundleError(f"Expected: JSON in {file}. Received: {exc}.", hint=_HINT) from exc
+        raise BundleError(f"Expected: JSON in {file}. Received: {str(exc)[:_SHOWN]}.", hint=_HINT) from exc
     if isinstance(value, dict) and isinstance(value.get("format"), int) and value["format"] > 1:
         raise BundleError(
-            f"Expected: bundle format 1. Received: format {value['format']}.",
+            f"Expected: bundle format 1. Received: format {str(value['format'])[:_SHOWN]}.",
             hint="update shelfkit on this machine",
         )
     try:
         return Manifest.model_validate(value)
     except (ValidationError, RecursionError) as exc:
         raise BundleError(
-            f"Expected: a manifest of format 1 in {file}. Received: {explain(exc)}.", hint=_HINT
+            f"Expected: a manifest of format 1 in {file}. Received: {explain(exc)[:_SHOWN]}.", hint=_HINT
         ) from exc
+
+
+def _strict_json(content: bytes) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Read JSON that every reader reads alike, and that can be written again as it came.
+
+    Raises:
+        ValueError: Too long, no UTF-8, no JSON, a key twice, a number that is none, half a surrogate pair.
+    """
+    if len(content) > _MAX_MANIFEST_BYTES:
+        msg = f"more than {_MAX_MANIFEST_BYTES} bytes"
+        raise ValueError(msg)
+    text = content.decode("utf-8")
+    value = json.loads(text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
+    json.dumps(value, ensure_ascii=False).encode("utf-8")  # half of a surrogate pair cannot be
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        msg = "a key that is there twice"
+        raise ValueError(msg)
+    return value
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        msg = f"{text[:20]}, which is no number"
+        raise ValueError(msg)
+    return value
 
 
 def _check_file(path: Path, entry: FileEntry) -> None:
     try:
-        size = path.stat().st_size
-        if path.is_symlink() or not path.is_file():
-            raise BundleError(f"Expected: a plain file {path.name}. Received: a link or folder.", hint=_HINT)
+        with open_plain(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != entry.size:
+                raise BundleError(
+                    f"Expected: {path.name} of {entry.size} bytes. Received: {size} bytes.", hint=_HINT
+                )
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as exc:
-        raise BundleError(
-            f"Expected: {path.name} in the bundle. Received: {exc.strerror}.", hint=_HINT
-        ) from exc
-    if size != entry.size:
-        raise BundleError(f"Expected: {path.name} of {entry.size} bytes. Received: {size} bytes.", hint=_HINT)
-    if (digest := hash_file(path)) != entry.sha256:
+        raise BundleError(f"Expected: {path.name} to be read. Received: {exc.strerror}.", hint=_HINT) from exc
+    if digest != entry.sha256:
         raise BundleError(
             f"Expected: {path.name} with sha256 {entry.sha256}. Received: {digest}.", hint=_HINT
         )

@@ -9,7 +9,7 @@ def test_every_preset_computes_the_same_when_it_is_rebuilt(preset: str) -> None:
     import keras  # noqa: PLC0415 - seconds, and only here
     import tensorflow_model_optimization as tfmot  # noqa: PLC0415
 
-    from convert.qat import rebuild  # noqa: PLC0415
+    from convert.keras2 import rebuild  # noqa: PLC0415
     from train.config import TrainConfig  # noqa: PLC0415
     from train.model import build_model  # noqa: PLC0415
 
