@@ -78,6 +78,9 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter for each option
     zoom: Annotated[
         float, typer.Option(help="How much of a photo's side may be cut off in training, 0 to 0.8.")
     ] = _DEFAULT.zoom,
+    turn: Annotated[
+        float, typer.Option(help="How far photos are turned in training, degrees.")
+    ] = _DEFAULT.turn,
     flip: Annotated[bool, typer.Option("--flip", help="Mirror photos in training: not for print.")] = False,
     occlude: Annotated[
         float, typer.Option(help="Share of training photos with a part covered.")

@@ -24,7 +24,7 @@ def augment(picture: Picture, rng: np.random.Generator, config: TrainConfig) -> 
         picture: uint8, (height, width, 3), RGB.
         rng: Decides everything.
         config: Gives the strength (`augment`: 0 changes no colour, 1 is what shelves need), and
-            `shift`, `zoom`, `flip` and `occlude`.
+            `shift`, `zoom`, `turn`, `flip` and `occlude`.
 
     Returns:
         uint8 of the same shape.
@@ -48,15 +48,19 @@ def augment(picture: Picture, rng: np.random.Generator, config: TrainConfig) -> 
 
 def _moved(picture: Picture, rng: np.random.Generator, config: TrainConfig) -> Picture:
     """Shift, scale, turn, and look from aside a little: no two crops of a slot are cut alike."""
-    strength, zoom = config.augment, config.zoom
-    if not (strength or zoom or config.shift):
+    strength, zoom, turn = config.augment, config.zoom, config.turn
+    if not (strength or zoom or turn or config.shift):
         return picture
     height, width = picture.shape[:2]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     centre = np.array([width / 2, height / 2], np.float32)
     near = 1 / (1 - rng.uniform(0, zoom))
     scale = (1 + rng.uniform(-0.08, 0.08) * strength) * near
-    target = (corners - centre) * scale + centre
+    target = (corners - centre) * scale
+    if turn:
+        angle = np.deg2rad(rng.uniform(-turn, turn))
+        target @= np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], np.float32)
+    target += centre
     # A near view may look at any part of the photo.
     target += rng.uniform(-1, 1, 2) * (config.shift + (near - 1) / 2) * (width, height)
     target += rng.uniform(-0.03, 0.03, (4, 2)) * strength * (width, height)

@@ -46,6 +46,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "augment": (0.0, 2.0),
     "shift": (0.0, 0.5),
     "zoom": (0.0, 0.8),
+    "turn": (0.0, 180.0),
     "occlude": (0.0, 1.0),
     "mixup": (0.0, 2.0),
     "cutmix": (0.0, 2.0),
@@ -85,6 +86,7 @@ class TrainConfig:
         augment: Strength of the changes to training photos; 0: none, 1: as shelves need it.
         shift: How far a photo may be moved, share of its side.
         zoom: How much of a photo's side may be cut off: for photos that show more than the product.
+        turn: How far a photo may be turned, degrees to either side: for photos of what hands hold.
         flip: Mirror photos at random: not for packets, which have print.
         occlude: Share of training photos of which a part is covered.
         mixup: Strength of blending pairs of photos (Zhang et al. 2018), 0: none.
@@ -123,6 +125,7 @@ class TrainConfig:
     augment: float = 1.0
     shift: float = 0.05
     zoom: float = 0.0
+    turn: float = 0.0
     flip: bool = False
     occlude: float = 0.2
     mixup: float = 0.0

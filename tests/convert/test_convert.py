@@ -29,7 +29,8 @@ def test_the_manifest_says_what_the_run_was(bundle_folder: Path, run_folder: Pat
     assert manifest.label_names == [entry.label for entry in info.classes]
     assert manifest.provenance.run_sha256 == run.read(run_folder).sha256
     assert manifest.provenance.quantization == "ptq"
-    assert manifest.calibration.temperature == info.temperature
+    # Refitted to the int8 logits, which are nearly the float ones.
+    assert manifest.calibration.temperature == pytest.approx(info.temperature, rel=0.2)
     assert manifest.scorecard is not None
     assert manifest.scorecard.n == len(run.read(run_folder).holdout().ids)
     assert manifest.scorecard.float32.accuracy == pytest.approx(info.metrics["holdout_accuracy"], abs=0.02)

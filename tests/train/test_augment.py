@@ -67,3 +67,16 @@ def test_nothing_is_mixed_unasked() -> None:
         mixed(pixels, np.eye(2, dtype=np.float32), np.ones(2, np.float32), np.random.default_rng(1), SHELF)[0]
         is pixels
     )
+
+
+@pytest.mark.parametrize(("turn", "places"), [(0.0, {0}), (20.0, {0}), (180.0, {0, 1, 2, 3})])
+def test_a_photo_is_turned_as_far_as_asked(turn: float, places: set[int]) -> None:
+    corner = np.zeros((64, 64, 3), np.uint8)
+    corner[16:32, 16:32] = 255
+    config = TrainConfig(augment=0, shift=0, occlude=0, turn=turn)
+    seen = set()
+    for seed in range(60):
+        made = augment(corner, np.random.default_rng(seed), config)
+        quarters = made[:, :, 0].reshape(2, 32, 2, 32).mean(axis=(1, 3))
+        seen.add(int(quarters.argmax()))
+    assert seen == places
