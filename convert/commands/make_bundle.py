@@ -7,7 +7,7 @@ import typer
 
 from convert.commands import making
 from convert.parity import Budget
-from convert.recipe import QATS, QUANTIZERS, Recipe
+from convert.recipe import QATS, QUANTIZERS, FloatForm, Recipe
 from edge_agent.contracts import run as runs
 from edge_agent.contracts.command import one_of
 from edge_agent.contracts.errors import UsageError
@@ -33,9 +33,12 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
     cluster: Annotated[
         int | None, typer.Option(help="Values that each layer's weights share: packs smaller.")
     ] = None,
-    float16: Annotated[bool, typer.Option("--float16", help="Measure float16 weights beside int8.")] = False,
+    float16: Annotated[
+        bool, typer.Option("--float16", help="Measure float16 and float32 beside int8.")
+    ] = False,
     dynamic: Annotated[
-        bool, typer.Option("--dynamic", help="Measure int8 weights with float activations beside int8.")
+        bool,
+        typer.Option("--dynamic", help="Measure int8 weights alone, and float32, beside int8."),
     ] = False,
     name: Annotated[str, typer.Option(help="Name of the model; default: the run's.")] = "",
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1.0.0",
@@ -70,7 +73,7 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
         quantizer=one_of("--quantizer", quantizer, QUANTIZERS),
         sparsity=prune,
         clusters=cluster,
-        compared=(*(("float16",) if float16 else ()), *(("dynamic",) if dynamic else ())),
+        compared=_compared(float16=float16, dynamic=dynamic),
     )
     budget = Budget(
         max_drop_points=max_drop,
@@ -98,3 +101,8 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
         )
 
     making.gated(out, as_json=as_json, make=make)
+
+
+def _compared(*, float16: bool, dynamic: bool) -> tuple[FloatForm, ...]:
+    asked: dict[FloatForm, bool] = {"float32": float16 or dynamic, "float16": float16, "dynamic": dynamic}
+    return tuple(form for form, wanted in asked.items() if wanted)
