@@ -131,7 +131,8 @@ def _listed(found: Dataset, visit: int) -> list[Listed]:
     pictures, _ = photos.decode(kept, _SIDE_PX, _SIDE_PX, shown("looking for visits"))
     visits = visits_of(pictures.images, pictures.labels, visit)
     return [
-        Listed(photo, place, "test" if photo.part == "val" else "train")
+        # The two lists share no group: their split is given.
+        Listed(photo, f"{photo.part}-{place}", "test" if photo.part == "val" else "train")
         for photo, place in zip(pictures.photos, visits, strict=True)
     ]
 

@@ -1,10 +1,13 @@
-"""`shelfkit convert`: a run directory to a proven int8 bundle; look into, evaluate and verify bundles."""
+"""`shelfkit convert`: a run directory or a foreign model to a proven bundle; look into bundles."""
 
 import sys
 
 import click
 
+from convert.commands.bench import bench
 from convert.commands.evaluate import evaluate
+from convert.commands.import_model import import_model
+from convert.commands.inspect_bundle import inspect_bundle
 from convert.commands.make_bundle import make_bundle
 from convert.commands.verify import verify
 from convert.recipe import QATS
@@ -27,11 +30,14 @@ class Commands(DefaultCommandGroup):
 app = new_app(
     cls=Commands,
     no_args_is_help=True,
-    help="Turn a training run into a proven int8 bundle; evaluate and verify bundles.",
+    help="Turn a training run or a foreign model into a proven bundle; look into and measure bundles.",
 )
 app.command("bundle")(make_bundle)
+app.command("import")(import_model)
+app.command("inspect")(inspect_bundle)
 app.command()(evaluate)
 app.command()(verify)
+app.command()(bench)
 
 if __name__ == "__main__":
     sys.exit(run_command(app))

@@ -67,18 +67,18 @@ class _Attempt:
 
     how: Literal["ptq", "qat"]
     content: bytes
-    device: "_Device"
+    device: "Device"
     temperature: float
     card: bundle.Scorecard
     lost: list[str]
 
 
-class _Device:
+class Device:
     """A TFLite model as the device runs it: raw pixels in, by a table where the input asks for one."""
 
-    def __init__(self, content: bytes, network: Network) -> None:
+    def __init__(self, content: bytes, expected: pixels.Pixels) -> None:
         self.model = TfliteModel(content)
-        self.pixels = pixels.table(pixels.Pixels(network.pixel_scale, network.pixel_offset), self.model.input)
+        self.pixels = pixels.table(expected, self.model.input)
         self._table = None if self.pixels == "raw" else np.array(self.pixels).astype(self.model.input.dtype)
 
     def scores(self, images: NDArray[np.uint8]) -> Floats:
@@ -224,7 +224,7 @@ def _calibrated(network: Network, images: NDArray[np.uint8], quantizer: Quantize
 def _judged(
     source: Source, content: bytes, how: Literal["ptq", "qat"], exact: Floats, budget: Budget
 ) -> _Attempt:
-    network, device = source.network, _Device(content, source.network)
+    network, device = source.network, Device(content, _pixels(source.network))
     scores, temperature = device.scores(source.holdout.images), source.temperature
     float32, int8 = Answers(exact, exact), Answers(scores, scores)
     if network.output == "logits":
@@ -238,9 +238,13 @@ def _judged(
     return _Attempt(how, content, device, temperature, card, parity.over_budget(card, budget))
 
 
+def _pixels(network: Network) -> pixels.Pixels:
+    return pixels.Pixels(network.pixel_scale, network.pixel_offset)
+
+
 def _form(name: FloatForm, source: Source, exact: Floats) -> Form:
     content = quantize.float_form(source.network, name)
-    scores = _Device(content, source.network).scores(source.holdout.images)
+    scores = Device(content, _pixels(source.network)).scores(source.holdout.images)
     same = scores.argmax(axis=1) == exact.argmax(axis=1)
     right = accuracy(source.holdout.labels, scores)
     return Form(name, len(content), package.packed_bytes(content), right, float(same.mean()))

@@ -189,7 +189,7 @@ class _Reader:
 
     def __init__(self, content: bytes) -> None:
         self._content = content
-        self._allowance = 8 * len(content)
+        self._allowance = 2 * len(content)
         self._model = schema.Model.GetRootAs(content, 0)
         if self._model.Version() != _SCHEMA_VERSION:
             _refuse(f"schema version {_SCHEMA_VERSION}", self._model.Version())
@@ -283,18 +283,19 @@ class _Reader:
             ),
         )
 
-    def _count(self, length: int) -> int:
-        self._allowance -= length
+    def _count(self, length: int, each_bytes: int = 8) -> int:
+        """Pay for so many things; by default tables, which take a place and a table at the least."""
+        self._allowance -= length * each_bytes
         if self._allowance < 0:
             _refuse("as much content as the file has bytes", "more: parts of it overlap")
         return length
 
     def _numbers(self, table: _Table, name: str) -> tuple[Any, ...]:
-        count = self._count(getattr(table, f"{name}Length")())
+        count = self._count(getattr(table, f"{name}Length")(), 4)
         return tuple(getattr(table, f"{name}AsNumpy")().tolist()) if count else ()
 
     def _text(self, value: bytes | None) -> str:
-        self._count(len(value or b""))
+        self._count(len(value or b""), 1)
         return (value or b"").decode(errors="replace")
 
 

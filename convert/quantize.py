@@ -6,7 +6,9 @@ always includes a black and a white picture.
 
 import csv
 import io
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -30,13 +32,13 @@ _NO_INT8 = "a layer of this network has no int8 form; use one of the kit's prese
 
 def keras_converter(model: Any) -> Any:  # noqa: ANN401 - Keras has no types
     """Return a converter of a model of either Keras."""
-    with quietly():
+    with quietly(), _undisturbed():
         return tf.lite.TFLiteConverter.from_keras_model(model)
 
 
 def saved_model_converter(folder: Path, signature: str) -> Any:  # noqa: ANN401 - TensorFlow has no types
     """Return a converter of one signature of a SavedModel."""
-    with quietly():
+    with quietly(), _undisturbed():
         return tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[signature])
 
 
@@ -102,7 +104,7 @@ def layer_statistics(network: Network, images: NDArray[np.uint8]) -> list[dict[s
         `tensor_name`, `mean_squared_error`, `signal` (the mean square of the float values), `scale`.
     """
     signal = {"signal": lambda exact, _rounded, _scale, _zero: float(np.mean(np.square(exact)))}
-    with quietly():
+    with quietly(), _undisturbed():
         debugger = tf.lite.experimental.QuantizationDebugger(
             converter=_calibrated(network, images),
             debug_dataset=lambda: _fed(network, images[:64]),
@@ -160,7 +162,7 @@ def _fed(network: Network, images: NDArray[np.uint8]) -> Iterator[list[NDArray[n
 
 def _converted(converter: Any) -> bytes:  # noqa: ANN401 - TensorFlow has no types
     try:
-        with quietly():
+        with quietly(), _undisturbed():
             return bytes(converter.convert())
     except Exception as exc:
         # The converter raises whatever its parts raise; the first line that names an operation is the cause.
@@ -188,3 +190,19 @@ def quietly() -> Iterator[None]:
         # The exporter keeps variables of the model in ways that NumPy is about to rename.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         yield
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep an interrupt until the converter is done: what it calls back may raise nothing, or it is lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt

@@ -15,13 +15,14 @@ writes to.
 
 import errno
 import hashlib
+import io
 import json
 import math
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,7 +201,7 @@ class Bundle:
         wanted = ("uint8", (self.manifest.input.height, self.manifest.input.width, 3))
         received = (images.dtype.name, images.shape[1:])
         shape = (*images.shape[:1], len(self.manifest.labels))
-        if received != wanted or not images.size or (scores.dtype, scores.shape) != (np.float32, shape):
+        if received != wanted or not images.size or (scores.dtype.name, scores.shape) != ("float32", shape):
             raise BundleError(
                 f"Expected: golden images, uint8 (n, {wanted[1]}), and their scores, float32. Received: "
                 f"{images.dtype.name} {images.shape} and {scores.dtype.name} {scores.shape}.",
@@ -238,7 +239,7 @@ def read(path: Path) -> Bundle:
     return Bundle(path, manifest)
 
 
-def open_plain(path: Path, *, follow: bool = False) -> BinaryIO:
+def open_plain(path: Path, *, follow: bool = False) -> io.BufferedReader:
     """Open a plain file, and nothing else: a pipe would keep its reader waiting, a device has no end.
 
     Args:

@@ -1,0 +1,78 @@
+"""Photos for a model that nobody here trained: some to calibrate with, others to judge by."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.contracts import dataset, photos
+from edge_agent.contracts.bundle import LabelEntry
+from edge_agent.contracts.errors import DataError
+from edge_agent.contracts.photos import Photo, Pictures, Progress, Rejected
+from edge_agent.contracts.run import Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Photos:
+    """Two disjoint sets, and what was left out."""
+
+    calibration: Samples
+    holdout: Samples
+    rejected: list[Rejected]
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the photos' own hashes, hex."""
+        return hashlib.sha256(
+            "\n".join(sorted([*self.calibration.ids, *self.holdout.ids])).encode()
+        ).hexdigest()
+
+
+def read(
+    data: Path, classes: list[LabelEntry], height: int, width: int, *, seed: int, progress: Progress[Photo]
+) -> Photos:
+    """Read labelled photos and share them out.
+
+    A data set that names its parts keeps them: train calibrates, test (or val) judges. Any other is cut
+    in half by seed, each class by itself, copies of one photo on the same side.
+
+    Args:
+        data: Any layout of `contracts.dataset`.
+        classes: Of the model.
+        height: Of its input, px.
+        width: Of its input, px.
+        seed: Of the cut.
+        progress: Shows how far it is.
+
+    Raises:
+        DataError: The photos cannot be used, or have classes that the model does not know.
+    """
+    found = dataset.read(data).relabelled([entry.label for entry in classes])
+    pictures, rejected = photos.decode(found, height, width, progress)
+    if not len(pictures):
+        raise DataError(f"Expected: readable photos in {data}. Received: {len(rejected)}, all unreadable.")
+    judge = _held(pictures, seed)
+    return Photos(_samples(pictures, ~judge), _samples(pictures, judge), rejected)
+
+
+def _held(pictures: Pictures, seed: int) -> NDArray[np.bool_]:
+    parts = [photo.part for photo in pictures.photos]
+    for held in ("test", "val"):
+        if held in parts and "train" in parts:
+            return np.array([part == held for part in parts])
+    rng = np.random.default_rng(seed)
+    judge = np.zeros(len(pictures), bool)
+    taken: dict[str, bool] = {}
+    for label in np.unique(pictures.labels):
+        for place, row in enumerate(rng.permutation(np.flatnonzero(pictures.labels == label))):
+            judge[row] = taken.setdefault(pictures.ids[row], place % 2 == 1)
+    return judge
+
+
+def _samples(pictures: Pictures, chosen: NDArray[np.bool_]) -> Samples:
+    rows = np.flatnonzero(chosen)
+    return Samples(
+        np.array(pictures.images[rows]), pictures.labels[rows], tuple(pictures.ids[row] for row in rows)
+    )
