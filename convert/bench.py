@@ -24,7 +24,7 @@ import convert
 import edge_agent
 from edge_agent.contracts import bundle
 from edge_agent.contracts import run as runs
-from edge_agent.contracts.errors import BundleError, DataError, UsageError
+from edge_agent.contracts.errors import BundleError, UsageError
 from edge_agent.contracts.photos import Progress
 
 TURNS = 5
@@ -210,19 +210,10 @@ def _converted(run: runs.Run) -> bytes:
     # Keras reads these when it is imported.
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import keras  # noqa: PLC0415 - takes seconds
+    from convert.quantize import float_form  # noqa: PLC0415 - takes seconds
+    from convert.trained import network_of  # noqa: PLC0415 - the same
 
-    from convert.quantize import keras_converter, quietly  # noqa: PLC0415 - the same
-
-    try:
-        model = keras.saving.load_model(run.model, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError) as exc:
-        raise DataError(
-            f"Expected: a Keras 3 model in {run.model}. Received: {str(exc).splitlines()[0]:.200}.",
-            hint="train again with `shelfkit train DATA --out RUN`",
-        ) from exc
-    with quietly():
-        return bytes(keras_converter(model).convert())
+    return float_form(network_of(run), "float32")
 
 
 def float_twin(original: bundle.Bundle, content: bytes, folder: Path) -> Path:

@@ -128,8 +128,10 @@ def test_a_ready_model_names_what_it_sees(public_data: Path, tmp_path: Path, kit
     classifier = Classifier(bundle.read(tmp_path / "b"))
     assert classifier.manifest.input.pixels == "raw"
     for file, word in (("cat.bmp", "cat"), ("bird.bmp", "chickadee"), ("hot_dog.jpg", "hotdog")):
-        photo = cv2.cvtColor(cv2.imread(str(coral / file)), cv2.COLOR_BGR2RGB)
-        shown = np.asarray(cv2.resize(photo, (224, 224), interpolation=cv2.INTER_AREA), np.uint8)
+        photo = cv2.resize(
+            np.asarray(cv2.imread(str(coral / file))), (224, 224), interpolation=cv2.INTER_AREA
+        )
+        shown = np.asarray(photo[:, :, ::-1], np.uint8)
         entry = classifier.manifest.labels[int(classifier.probabilities(shown[None]).argmax())]
         assert word in f"{entry.label} {entry.name}"
 
