@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from convert import edgetpu
 from convert.flatbuffer import Tensor, floats
 from convert.inspect_model import Description
+from edge_agent.contracts.preprocess import fit
 
 ROWS = 1000
 """Shown at most of anything: forged files may have a million operators."""
@@ -153,10 +154,9 @@ def quantization(tensor: Tensor) -> str:
 
 def data_uri(picture: NDArray[np.uint8]) -> str:
     """Return uint8 (height, width, 3) RGB as an inline JPEG of at most 96 px a side."""
-    scale = 96 / max(picture.shape[:2])
-    small = (
-        picture if scale >= 1 else cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    )
+    scale = min(1.0, 96 / max(picture.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    small = fit(np.ascontiguousarray(picture[..., ::-1]), height, width)
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(small[..., ::-1]))
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
 

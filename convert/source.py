@@ -25,7 +25,7 @@ class Network:
         pixel_offset: See there.
         output: What comes out.
         predict: float32 (n, height, width, 3) to float32 (n, classes).
-        converter: Makes a new `tf.lite.TFLiteConverter` of it.
+        converter: Makes a new TFLite converter of it.
         keras: The same as a Keras 3 model, for what trains it further; None where there is none.
     """
 
