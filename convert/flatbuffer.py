@@ -2,7 +2,7 @@
 
 The schema comes with the runtime's package, but nothing here executes the model: the runtime is native
 code, and a file that passes its own verifier can still abort the whole process when it plans the memory.
-Read a file of unknown origin here first.
+Reading it here first tells a file that is no whole model; it does not make running one safe.
 """
 
 import math

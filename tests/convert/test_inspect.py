@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from convert import flatbuffer, inspect_model
 from convert.edgetpu import mappings
 from edge_agent.contracts import bundle
-from tests.conftest import Kit
+from tests.conftest import Kit, missing
+from tests.dashboard.test_page import BROWSER
 
 CIFAR = Path(__file__).parents[2] / "benchmarks" / "models" / "cifar10"
 
@@ -84,3 +86,32 @@ def test_what_is_no_model(tmp_path: Path, kit: Kit, content: bytes) -> None:
     (tmp_path / "x.tflite").write_bytes(content)
     assert "TFLite model" in kit("convert", "inspect", tmp_path / "x.tflite", code=6).stderr
     assert kit("convert", "inspect", tmp_path / "nowhere", code=6).stderr
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_it_offline(tmp_path: Path, kit: Kit, width: int) -> None:
+    """Nothing leaves or complains, a stranger's name does nothing, and the page fits a phone."""
+    page_file = tmp_path / "page.html"
+    kit("convert", "inspect", hostile(tmp_path), "--html", page_file, "--target", "edgetpu")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        missing("chromium", "install it, for example: apt install chromium")
+    wrong: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=[*BROWSER])
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "request",
+            lambda asked: None if asked.url.startswith(("file:", "data:")) else wrong.append(asked.url),
+        )
+        page.goto(page_file.as_uri())
+        assert page.title().endswith(": what is inside")
+        assert page.locator("img").evaluate_all("all => all.length && all.every(one => one.naturalWidth > 0)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        operators = len(inspect_model.describe(CIFAR).steps)
+        assert page.locator("ol.chain li:not(.head)").count() == operators
+        browser.close()
+    assert wrong == []
