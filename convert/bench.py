@@ -207,9 +207,6 @@ def float_model(place: Path) -> bytes:
 
 
 def _converted(run: runs.Run) -> bytes:
-    # Keras reads these when it is imported.
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from convert.quantize import float_form  # noqa: PLC0415 - takes seconds
     from convert.trained import network_of  # noqa: PLC0415 - the same
 

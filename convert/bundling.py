@@ -5,15 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from convert import calibration, layers, package, parity, pixels, quantize
-from convert.parity import Answers, Budget
-from convert.recipe import FloatForm, Qat, Quantizer, Recipe
+from convert.parity import Answers
+from convert.recipe import Budget, FloatForm, Qat, Quantizer, Recipe
 from convert.source import Network, Source
-from edge_agent.classifier import TfliteModel
+from edge_agent.classifier import TfliteModel, pixel_table
 from edge_agent.contracts import bundle
 from edge_agent.contracts.errors import DataError, GateError
 from edge_agent.contracts.scoring import Floats, accuracy, softmax
@@ -25,7 +24,7 @@ Told = Callable[[str], None]
 class Form:
     """One form of the model, measured on the holdout; agreement with the float one as a fraction."""
 
-    name: str
+    form: str
     size: int
     packed: int
     accuracy: float
@@ -62,6 +61,14 @@ class NotAsGoodError(GateError):
 
 
 @dataclass(frozen=True, slots=True)
+class _Exact:
+    """What the float network gives for each set of pictures: float32, (n, classes)."""
+
+    holdout: Floats
+    calibration: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class _Attempt:
     """A quantized model with the gate's figures."""
 
@@ -74,17 +81,22 @@ class _Attempt:
 
 
 class Device:
-    """A TFLite model as the device runs it: raw pixels in, by a table where the input asks for one."""
+    """A TFLite model before it is a bundle, run as the device will: raw pixels in.
 
-    def __init__(self, content: bytes, expected: pixels.Pixels) -> None:
-        self.model = TfliteModel(content)
-        self.pixels = pixels.table(expected, self.model.input)
-        self._table = None if self.pixels == "raw" else np.array(self.pixels).astype(self.model.input.dtype)
+    Args:
+        model: Of any input type.
+        expected: What it takes for a pixel.
+    """
+
+    def __init__(self, model: TfliteModel, expected: pixels.Pixels) -> None:
+        height, width = model.input.shape[1:3]
+        self.output = model.output
+        self.spec = bundle.InputSpec(height=height, width=width, pixels=pixels.table(expected, model.input))
+        self._model, self._table = model, pixel_table(self.spec, model.input)
 
     def scores(self, images: NDArray[np.uint8]) -> Floats:
         """Return float32 (n, classes) of uint8 (n, height, width, 3) RGB."""
-        fed = images if self._table is None else cv2.LUT(images, self._table)
-        return np.stack([self.model.scores(picture) for picture in fed])
+        return self._model.answers(images, self._table)
 
 
 def make(
@@ -119,12 +131,14 @@ def make(
         raise DataError("Expected: a holdout to judge the int8 model by. Received: no photo.")
     chosen = calibration.chosen(source.calibration, source.holdout)
     source = replace(source, calibration=chosen)
-    exact = _finite(source.network.scores(source.holdout.images))
+    exact = _Exact(
+        _finite(source.network.scores(source.holdout.images)), source.network.scores(chosen.images)
+    )
     network = _compressed(source, recipe, told)
     made = _good_enough(source, network, exact, recipe, budget, told)
     forms = [_form(name, source, exact) for name in recipe.compared]
     candidates = chosen.images if shown is None else shown
-    golden = package.goldens(candidates, made.device.scores(candidates), made.device.model.output.scale)
+    golden = package.goldens(candidates, made.device.scores(candidates), made.device.output.scale)
     described = _manifest(source, made, recipe, golden.tolerance, bundle_version)
     return Made(package.write(out, made.content, described, golden), [_int8_form(made), *forms])
 
@@ -154,7 +168,7 @@ def _compressed(source: Source, recipe: Recipe, told: Told) -> Network:
 
 
 def _good_enough(
-    source: Source, network: Network, exact: Floats, recipe: Recipe, budget: Budget, told: Told
+    source: Source, network: Network, exact: _Exact, recipe: Recipe, budget: Budget, told: Told
 ) -> _Attempt:
     """Return the first attempt that the gate lets through."""
     ways: dict[Qat, tuple[Literal["ptq", "qat"], ...]] = {
@@ -222,30 +236,28 @@ def _calibrated(network: Network, images: NDArray[np.uint8], quantizer: Quantize
 
 
 def _judged(
-    source: Source, content: bytes, how: Literal["ptq", "qat"], exact: Floats, budget: Budget
+    source: Source, content: bytes, how: Literal["ptq", "qat"], exact: _Exact, budget: Budget
 ) -> _Attempt:
-    network, device = source.network, Device(content, _pixels(source.network))
+    device = _device(content, source.network)
     scores, temperature = device.scores(source.holdout.images), source.temperature
-    float32, int8 = Answers(exact, exact), Answers(scores, scores)
-    if network.output == "logits":
-        pictures = source.calibration.images
-        temperature = parity.matched_temperature(
-            network.scores(pictures), device.scores(pictures), source.temperature
-        )
-        float32 = Answers(exact, softmax(exact, source.temperature))
+    float32, int8 = Answers(exact.holdout, exact.holdout), Answers(scores, scores)
+    if source.network.output == "logits":
+        answers = device.scores(source.calibration.images)
+        temperature = parity.matched_temperature(exact.calibration, answers, source.temperature)
+        float32 = Answers(exact.holdout, softmax(exact.holdout, source.temperature))
         int8 = Answers(scores, softmax(scores, temperature))
     card = parity.compare(source.holdout.labels, float32, int8, source.labels)
     return _Attempt(how, content, device, temperature, card, parity.over_budget(card, budget))
 
 
-def _pixels(network: Network) -> pixels.Pixels:
-    return pixels.Pixels(network.pixel_scale, network.pixel_offset)
+def _device(content: bytes, network: Network) -> Device:
+    return Device(TfliteModel(content), pixels.Pixels(network.pixel_scale, network.pixel_offset))
 
 
-def _form(name: FloatForm, source: Source, exact: Floats) -> Form:
+def _form(name: FloatForm, source: Source, exact: _Exact) -> Form:
     content = quantize.float_form(source.network, name)
-    scores = Device(content, _pixels(source.network)).scores(source.holdout.images)
-    same = scores.argmax(axis=1) == exact.argmax(axis=1)
+    scores = _device(content, source.network).scores(source.holdout.images)
+    same = scores.argmax(axis=1) == exact.holdout.argmax(axis=1)
     right = accuracy(source.holdout.labels, scores)
     return Form(name, len(content), package.packed_bytes(content), right, float(same.mean()))
 
@@ -263,9 +275,7 @@ def _manifest(
         version=bundle_version,
         files={},
         labels=source.classes,
-        input=bundle.InputSpec(
-            height=source.network.height, width=source.network.width, pixels=made.device.pixels
-        ),
+        input=made.device.spec,
         output=bundle.OutputSpec(kind=source.network.output),
         calibration=bundle.Calibration(temperature=made.temperature, unknown_below=source.unknown_below),
         golden=bundle.GoldenSpec(tolerance=tolerance),
@@ -276,7 +286,7 @@ def _manifest(
             packages=package.packages(),
             quantization=made.how,
             quantizer=recipe.quantizer if made.how == "ptq" else "tensorflow",
-            calibration_sha256=calibration.content_hash(source.calibration),
+            calibration_sha256=calibration.content_hash(source.calibration.ids),
             calibration_n=len(source.calibration.ids),
             sparsity=recipe.sparsity,
             clusters=recipe.clusters,

@@ -5,6 +5,7 @@ that was calibrated on proves nothing.
 """
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +76,6 @@ def with_extremes(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([images, np.zeros_like(images[:1]), np.full_like(images[:1], 255)])
 
 
-def content_hash(samples: Samples) -> str:
+def content_hash(ids: Iterable[str]) -> str:
     """Return the sha256 of the pictures' own hashes, hex: which ones they were, in any order."""
-    return hashlib.sha256("\n".join(sorted(samples.ids)).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.classifier import Classifier
+from edge_agent.classifier import Classifier, calibrated
 from edge_agent.contracts import bundle, dataset, photos
 from edge_agent.contracts.bundle import Manifest
 from edge_agent.contracts.errors import DataError
@@ -22,7 +22,6 @@ from edge_agent.contracts.scoring import (
     confusion,
     precisions,
     recalls,
-    softmax,
     top_k_accuracy,
     wilson,
 )
@@ -148,10 +147,7 @@ def judged(
         coarse: The coarse class of each class; empty: there are none.
         rejected: Photos that could not be used.
     """
-    calibrated = manifest.calibration
-    probabilities = (
-        scores if manifest.output.kind == "probabilities" else softmax(scores, calibrated.temperature)
-    )
+    probabilities = calibrated(manifest, scores)
     right = accuracy(labels, scores)
     table = confusion(labels, scores)
     return Evaluation(
@@ -161,7 +157,7 @@ def judged(
         top_k={k: top_k_accuracy(labels, scores, k) for k in _TOP if k < scores.shape[1]},
         coarse_accuracy=coarse_accuracy(labels, scores, coarse) if coarse else None,
         calibration_error=calibration_error(labels, probabilities),
-        unknown=float((probabilities.max(axis=1) < calibrated.unknown_below).mean()),
+        unknown=float((probabilities.max(axis=1) < manifest.calibration.unknown_below).mean()),
         classes=_by_class(manifest.label_names, table),
         confusion=table,
         rejected=rejected,

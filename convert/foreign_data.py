@@ -1,12 +1,12 @@
 """Photos for a model that nobody here trained: some to calibrate with, others to judge by."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.calibration import content_hash
 from edge_agent.contracts import dataset, photos
 from edge_agent.contracts.bundle import LabelEntry
 from edge_agent.contracts.errors import DataError
@@ -25,9 +25,7 @@ class Photos:
     @property
     def sha256(self) -> str:
         """The hash of the photos' own hashes, hex."""
-        return hashlib.sha256(
-            "\n".join(sorted([*self.calibration.ids, *self.holdout.ids])).encode()
-        ).hexdigest()
+        return content_hash([*self.calibration.ids, *self.holdout.ids])
 
 
 def read(

@@ -11,10 +11,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from convert import edgetpu
+from convert import edgetpu, pages
 from convert.flatbuffer import Tensor, floats
 from convert.inspect_model import Description
 from edge_agent.contracts.preprocess import fit
@@ -30,13 +29,7 @@ def write_html(path: Path, shown: Description, mapping: list[edgetpu.Mapping] | 
     Raises:
         OSError: It cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("convert"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.templates()
     environment.filters |= {"kib": kib, "count": count, "quantization": quantization, "shape": shape}
     page = environment.get_template("inspect.html").render(
         d=shown,

@@ -9,17 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
-from convert.checks import (
-    EXPORT,
-    FIXED,
-    PARTS,
-    flat,
-    refuse,
-    require_classes,
-    require_float,
-    require_numbers,
-    require_picture,
-)
+from convert import checks
 from convert.pixels import Pixels
 from convert.source import Network
 from edge_agent.contracts.errors import DataError
@@ -40,12 +30,12 @@ def network(path: Path, kind: Kind, pixels: Pixels, classes: int) -> Network:
         raise DataError(
             f"Expected: a model with one input and one output, their shapes known, in {path}. "
             f"Received: {len(inputs)} and {len(outputs)}.",
-            hint=FIXED if not inputs else PARTS,
+            hint=checks.FIXED if not inputs else checks.PARTS,
         )
-    height, width = require_picture(tuple(inputs[0].shape), str(path))
-    require_classes(tuple(outputs[0].shape), classes)
-    require_float(inputs[0].dtype, path)
-    require_numbers((getattr(weight, "path", weight.name), weight) for weight in model.weights)
+    height, width = checks.require_picture(tuple(inputs[0].shape), str(path))
+    checks.require_classes(tuple(outputs[0].shape), classes)
+    checks.require_float(inputs[0].dtype, path)
+    checks.require_numbers((getattr(weight, "path", weight.name), weight) for weight in model.weights)
     from convert.quantize import keras_converter  # noqa: PLC0415 - seconds, and only where it is needed
 
     return Network(
@@ -53,7 +43,7 @@ def network(path: Path, kind: Kind, pixels: Pixels, classes: int) -> Network:
         width=width,
         pixel_scale=pixels.scale,
         pixel_offset=pixels.offset,
-        predict=flat(model.predict_on_batch, classes, one_by_one=inputs[0].shape[0] == 1),
+        predict=checks.flat(model.predict_on_batch, classes, one_by_one=inputs[0].shape[0] == 1),
         converter=lambda: keras_converter(model),
         keras=model,
     )
@@ -68,7 +58,7 @@ def _loaded(path: Path, *, keras_2: bool) -> Any:  # noqa: ANN401 - Keras has no
         return keras.models.load_model(path, compile=False, safe_mode=True)
     # What loaders raise of a damaged or foreign file is whatever its parts raise.
     except Exception as exc:  # noqa: BLE001
-        refuse(path, exc)
+        checks.refuse(path, exc)
 
 
 def _configuration(path: Path, kind: Kind) -> Any:  # noqa: ANN401 - JSON
@@ -88,7 +78,7 @@ def _configuration(path: Path, kind: Kind) -> Any:  # noqa: ANN401 - JSON
                 )
             return json.loads(found)
     except (OSError, KeyError, ValueError, RuntimeError, RecursionError, zipfile.BadZipFile) as exc:
-        refuse(path, exc)
+        checks.refuse(path, exc)
 
 
 def _version(path: Path, kind: Kind) -> int:
@@ -104,7 +94,7 @@ def _version(path: Path, kind: Kind) -> int:
                 text = file.attrs.get("keras_version", "2")
         return int(str(text).split(".", maxsplit=1)[0])
     except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as exc:
-        refuse(path, exc)
+        checks.refuse(path, exc)
 
 
 def _no_code(value: Any, path: Path) -> None:  # noqa: ANN401 - JSON
@@ -117,7 +107,7 @@ def _no_code(value: Any, path: Path) -> None:  # noqa: ANN401 - JSON
                 name = config.get("name", "") if isinstance(config, dict) else ""
                 raise DataError(
                     f"Expected: layers without Python code in {path}. Received: a Lambda layer {name!r}.",
-                    hint=f"a file with code in it can do anything to this machine; {EXPORT}",
+                    hint=f"a file with code in it can do anything to this machine; {checks.EXPORT}",
                 )
             waiting += item.values()
         elif isinstance(item, list):

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
 from numpy.typing import NDArray
 
-from convert import quantize
+from convert import pages, quantize
 from convert.source import Network
 
 _SHOWN = 20
@@ -72,5 +71,5 @@ def picture(found: list[Loss]) -> str:
     """Return the worst as an SVG picture of bars."""
     shown = found[:_SHOWN]
     widest = max((loss.share for loss in shown), default=0.0) or 1.0
-    templates = Environment(loader=PackageLoader("convert"), autoescape=True, trim_blocks=True)
-    return templates.get_template("layers.svg").render(losses=shown, widest=widest, count=len(found))
+    template = pages.templates().get_template("layers.svg")
+    return template.render(losses=shown, widest=widest, count=len(found))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from convert.recipe import Budget
 from edge_agent.contracts.bundle import RecallDrop, Score, Scorecard
-from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.scoring import (
     Floats,
     Labels,
@@ -20,36 +20,6 @@ from edge_agent.contracts.scoring import (
 
 _Z = 1.96
 _TINY = 1e-12
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Budget:
-    """What quantization may cost.
-
-    One photo is always allowed: among few photos it is many points and no evidence. For the same reason
-    a class has lost recall only where its 95 % interval leaves no room for chance.
-
-    Attributes:
-        max_drop_points: Of accuracy, percentage points.
-        max_recall_drop_points: Of any one class, percentage points.
-        min_agreement: Share of photos on which both models say the same.
-        max_calibration_rise_points: Of the calibration error, percentage points.
-    """
-
-    max_drop_points: float = 0.5
-    max_recall_drop_points: float = 5.0
-    min_agreement: float = 0.98
-    max_calibration_rise_points: float = 2.0
-
-    def __post_init__(self) -> None:
-        for name, high in (
-            ("max_drop_points", 100),
-            ("max_recall_drop_points", 100),
-            ("min_agreement", 1),
-            ("max_calibration_rise_points", 100),
-        ):
-            if not 0 <= (value := getattr(self, name)) <= high:
-                raise UsageError(f"Expected: {name} from 0 to {high}. Received: {value}.")
 
 
 @dataclass(frozen=True, slots=True)

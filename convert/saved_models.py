@@ -5,16 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from convert.checks import (
-    FIXED,
-    PARTS,
-    flat,
-    refuse,
-    require_classes,
-    require_float,
-    require_numbers,
-    require_picture,
-)
+from convert import checks
 from convert.pixels import Pixels
 from convert.quantize import quietly, saved_model_converter
 from convert.source import Network
@@ -33,32 +24,32 @@ def network(path: Path, pixels: Pixels, classes: int) -> Network:
             reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
             weights = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except Exception as exc:  # noqa: BLE001 - whatever its parts raise
-        refuse(path, exc)
-    require_numbers((name.partition("/.ATTRIBUTES")[0], weight) for name, weight in weights.items())
+        checks.refuse(path, exc)
+    checks.require_numbers((name.partition("/.ATTRIBUTES")[0], weight) for name, weight in weights.items())
     name, signature = _signature(module, path)
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if len(inputs) != 1 or len(outputs) != 1:
         raise DataError(
             f"Expected: a model with one input and one output in {path}. "
             f"Received: {len(inputs)} and {len(outputs)}, by the signature {name!r}.",
-            hint=PARTS,
+            hint=checks.PARTS,
         )
     ((key, entrance),), ((result, exit_),) = inputs.items(), outputs.items()
     for tensor in (entrance, exit_):
         if tensor.shape.rank is None:
-            raise DataError(f"Expected: tensors of a known rank in {path}. Received: any.", hint=FIXED)
-    height, width = require_picture(tuple(entrance.shape.as_list()), str(path))
+            raise DataError(f"Expected: tensors of a known rank in {path}. Received: any.", hint=checks.FIXED)
+    height, width = checks.require_picture(tuple(entrance.shape.as_list()), str(path))
     shape = tuple(exit_.shape.as_list())
     # An export may forget how many come out; then they are counted below.
     if shape[-1] is not None:
-        require_classes(shape, classes)
-    require_float(entrance.dtype.name, path)
+        checks.require_classes(shape, classes)
+    checks.require_float(entrance.dtype.name, path)
     return Network(
         height=height,
         width=width,
         pixel_scale=pixels.scale,
         pixel_offset=pixels.offset,
-        predict=flat(
+        predict=checks.flat(
             lambda batch: signature(**{key: tf.constant(batch)})[result],
             classes,
             one_by_one=entrance.shape[0] == 1,

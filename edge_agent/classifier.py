@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.contracts.bundle import Bundle, InputSpec
+from edge_agent.contracts.bundle import Bundle, InputSpec, Manifest
 from edge_agent.contracts.errors import BundleError
 from edge_agent.contracts.scoring import Floats, softmax
 
@@ -79,6 +79,18 @@ class TfliteModel:
             (str(item["name"]), np.dtype(item["dtype"])) for item in self._interpreter.get_tensor_details()
         ]
 
+    def answers(self, images: Images, table: NDArray[Any] | None) -> Floats:
+        """Return what the model gives for pictures, dequantized: float32, (n, classes).
+
+        Args:
+            images: uint8, (n, height, width, 3), RGB.
+            table: As `pixel_table` gives it.
+        """
+        if not len(images):
+            return np.zeros((0, self.output.shape[-1]), np.float32)
+        fed = images if table is None else cv2.LUT(images, table)
+        return np.stack([self.scores(picture) for picture in fed])
+
     def scores(self, picture: NDArray[Any]) -> Floats:
         """Return float32 (classes,) for one input, (height, width, 3), of the input's own dtype."""
         self._interpreter.set_tensor(self.input.index, picture[None])
@@ -102,7 +114,7 @@ class Classifier:
         self.labels: list[str] = bundle.manifest.label_names
         self.height, self.width = bundle.manifest.input.height, bundle.manifest.input.width
         self._model = TfliteModel(bundle.model, threads=threads)
-        self._table = _pixel_table(bundle.manifest.input, self._model.input)
+        self._table = pixel_table(bundle.manifest.input, self._model.input)
         self._golden = bundle.golden
         if self._model.input.shape[1:3] != (self.height, self.width):
             raise BundleError(
@@ -121,17 +133,11 @@ class Classifier:
         Args:
             images: uint8, (n, height, width, 3), RGB.
         """
-        if not len(images):
-            return np.zeros((0, len(self.labels)), np.float32)
-        fed = images if self._table is None else cv2.LUT(images, self._table)
-        return np.stack([self._model.scores(picture) for picture in fed])
+        return self._model.answers(images, self._table)
 
     def probabilities(self, images: Images) -> Floats:
         """Return calibrated probabilities: float32, (n, classes), rows sum to 1."""
-        scores = self.scores(images)
-        if self.manifest.output.kind == "probabilities":
-            return scores
-        return softmax(scores, self.manifest.calibration.temperature)
+        return calibrated(self.manifest, self.scores(images))
 
     def check_golden(self) -> None:
         """Run the golden vectors: equal top-1, scores within the recorded tolerance.
@@ -159,7 +165,14 @@ def _content(path: Path) -> bytes:
         raise BundleError(f"Expected: a TFLite model at {path}. Received: {exc.strerror}.") from exc
 
 
-def _pixel_table(spec: InputSpec, tensor: Tensor) -> NDArray[Any] | None:
+def calibrated(manifest: Manifest, scores: Floats) -> Floats:
+    """Return what a bundle's scores mean: probabilities, float32, (n, classes), rows sum to 1."""
+    if manifest.output.kind == "probabilities":
+        return scores
+    return softmax(scores, manifest.calibration.temperature)
+
+
+def pixel_table(spec: InputSpec, tensor: Tensor) -> NDArray[Any] | None:
     """Return 256 tensor values for the 256 pixel values; None where pixels go in as they are."""
     if spec.pixels != "raw":
         return np.array(spec.pixels).astype(tensor.dtype)

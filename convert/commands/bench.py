@@ -12,6 +12,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from convert.commands import making
 from edge_agent.contracts.command import print_json, shown
 from edge_agent.contracts.errors import UsageError
 
@@ -58,6 +59,7 @@ def bench(
 
     if not (math.isfinite(seconds) and seconds > 0):
         raise UsageError(f"Expected: --seconds above 0. Received: {seconds}.")
+    making.prepare_keras()
     found = benchmark.bench(
         bundle,
         float_model=None if float_model is None else benchmark.float_model(float_model),

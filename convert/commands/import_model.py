@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from convert import labels as label_files
 from convert.checks import Output
 from convert.commands import making
-from convert.parity import Budget
 from convert.pixels import RANGES, parse
-from convert.recipe import QATS, QUANTIZERS, Recipe
+from convert.recipe import QATS, QUANTIZERS, Budget, Recipe
 from edge_agent.contracts import dataset, photos
 from edge_agent.contracts.bundle import Bundle, LabelEntry
 from edge_agent.contracts.command import one_of, print_json, shown
@@ -46,12 +45,10 @@ def import_model(  # noqa: PLR0913, PLR0917 - one parameter for each option
     output: Annotated[
         str, typer.Option(help="What comes out: logits or probabilities; default: found out.")
     ] = "",
-    qat: Annotated[str, typer.Option(help="Train with quantization: auto, always, never.")] = "auto",
-    quantizer: Annotated[
-        str, typer.Option(help="Which one calibrates: tensorflow or litert.")
-    ] = "tensorflow",
+    qat: making.Qat = "auto",
+    quantizer: making.Quantizer = "tensorflow",
     name: Annotated[str, typer.Option(help="Name of the model; default: the file's.")] = "",
-    version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1.0.0",
+    version: making.Version = "1.0.0",
     max_drop: making.MaxDrop = 0.5,
     max_recall_drop: making.MaxRecallDrop = 5.0,
     min_agreement: making.MinAgreement = 0.98,
@@ -89,28 +86,21 @@ def import_model(  # noqa: PLR0913, PLR0917 - one parameter for each option
 
     called = name or model.stem or model.name
     if foreign.kind_of(model) == "tflite":
-        file = ready.Ready(path=model, classes=classes, pixels=wanted, output=kind)
-        made = ready.make(file, out, name=called, bundle_version=version, shown=_pictures(file, golden, data))
+        found = ready.read(model, classes, wanted=wanted, output=kind)
+        candidates = _pictures(found, golden, data)
+        made = ready.make(found, out, name=called, bundle_version=version, shown=candidates)
         _tell(made, data, as_json=as_json)
         return
     network = foreign.load(model, wanted or RANGES["0..1"], classes=len(classes), output=kind)
     typer.echo(f"the model gives {network.output}", err=True)
-    source = _source(model, network, classes, data, called, seed)
-    shown_pictures = None if golden is None else making.pictures(golden, network.height, network.width)
-    from convert import bundling  # noqa: PLC0415 - the same
-
     making.gated(
+        _source(model, network, classes, data, called, seed),
         out,
+        recipe=recipe,
+        budget=budget,
+        bundle_version=version,
+        shown=None if golden is None else making.pictures(golden, network.height, network.width),
         as_json=as_json,
-        make=lambda: bundling.make(
-            source,
-            out,
-            recipe=recipe,
-            budget=budget,
-            bundle_version=version,
-            shown=shown_pictures,
-            told=lambda text: typer.echo(text, err=True),
-        ),
     )
 
 
@@ -146,18 +136,15 @@ def _source(
     )
 
 
-def _pictures(file: "Ready", golden: Path | None, data: Path | None) -> NDArray[np.uint8] | None:
+def _pictures(ready: "Ready", golden: Path | None, data: Path | None) -> NDArray[np.uint8] | None:
     """Return pictures for the golden vectors of a ready model, if there are any."""
-    if (folder := golden or data) is None:
-        return None
-    from convert import ready  # noqa: PLC0415 - seconds
-
-    _, model = ready.opened(file.path, len(file.classes))
-    height, width = model.input.shape[1:3]
     if golden is not None:
-        return making.pictures(folder, height, width)
-    found = dataset.read(folder).relabelled([entry.label for entry in file.classes])
-    return photos.decode(found, height, width, shown("reading photos"))[0].images[:_CANDIDATES]
+        return making.pictures(golden, ready.height, ready.width)
+    if data is None:
+        return None
+    found = dataset.read(data).relabelled([entry.label for entry in ready.classes])
+    decoded, _ = photos.decode(found, ready.height, ready.width, shown("reading photos"))
+    return decoded.images[:_CANDIDATES]
 
 
 def _tell(made: Bundle, data: Path | None, *, as_json: bool) -> None:

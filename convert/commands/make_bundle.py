@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from convert.commands import making
-from convert.parity import Budget
-from convert.recipe import QATS, QUANTIZERS, FloatForm, Recipe
+from convert.recipe import QATS, QUANTIZERS, Budget, FloatForm, Recipe
 from edge_agent.contracts import run as runs
 from edge_agent.contracts.command import one_of
 from edge_agent.contracts.errors import UsageError
@@ -17,16 +16,8 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
     run: Annotated[Path, typer.Argument(help="Run directory of `shelfkit train`.")],
     out: Annotated[Path, typer.Option(help="Bundle to make; must not exist.")],
     int8: Annotated[bool, typer.Option("--int8", help="Quantize to int8: the only form there is.")] = False,
-    qat: Annotated[
-        str,
-        typer.Option(
-            help="Train with quantization: auto (where the gate refuses calibration alone), always, never; "
-            "--qat alone is always."
-        ),
-    ] = "auto",
-    quantizer: Annotated[
-        str, typer.Option(help="Which one calibrates: tensorflow or litert.")
-    ] = "tensorflow",
+    qat: making.Qat = "auto",
+    quantizer: making.Quantizer = "tensorflow",
     prune: Annotated[
         float | None, typer.Option(help="Share of the weights to set to nought: packs smaller.")
     ] = None,
@@ -41,7 +32,7 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
         typer.Option("--dynamic", help="Measure int8 weights alone, and float32, beside int8."),
     ] = False,
     name: Annotated[str, typer.Option(help="Name of the model; default: the run's.")] = "",
-    version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1.0.0",
+    version: making.Version = "1.0.0",
     max_drop: making.MaxDrop = 0.5,
     max_recall_drop: making.MaxRecallDrop = 5.0,
     min_agreement: making.MinAgreement = 0.98,
@@ -81,26 +72,21 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - one parameter for each option
         min_agreement=min_agreement,
         max_calibration_rise_points=max_calibration_rise,
     )
-
     found = runs.read(run)
     found.calibration()
     shown = None if golden is None else making.pictures(golden, found.info.height, found.info.width)
     making.prepare_keras()
-    from convert import bundling  # noqa: PLC0415 - seconds, after all arguments were seen
-    from convert.trained import source_of  # noqa: PLC0415 - the same
+    from convert.trained import source_of  # noqa: PLC0415 - seconds, after all arguments were seen
 
-    def make() -> bundling.Made:
-        return bundling.make(
-            source_of(found, name),
-            out,
-            recipe=recipe,
-            budget=budget,
-            bundle_version=version,
-            shown=shown,
-            told=lambda text: typer.echo(text, err=True),
-        )
-
-    making.gated(out, as_json=as_json, make=make)
+    making.gated(
+        source_of(found, name),
+        out,
+        recipe=recipe,
+        budget=budget,
+        bundle_version=version,
+        shown=shown,
+        as_json=as_json,
+    )
 
 
 def _compared(*, float16: bool, dynamic: bool) -> tuple[FloatForm, ...]:

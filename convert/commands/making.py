@@ -1,7 +1,7 @@
 """What the commands that make a bundle share: the gate's options, and what they print."""
 
 import os
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +9,14 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from convert.recipe import Budget, Recipe
 from edge_agent.contracts import dataset, photos
 from edge_agent.contracts.command import print_json, shown
 from edge_agent.contracts.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from convert.bundling import Made
+    from convert.source import Source
 
 MaxDrop = Annotated[float, typer.Option(help="Accuracy that may be lost, points.")]
 MaxRecallDrop = Annotated[float, typer.Option(help="Recall that any class may lose, points.")]
@@ -26,6 +28,15 @@ Golden = Annotated[
         help="Pictures for the golden vectors, of which a bundle carries 16; default: training photos."
     ),
 ]
+Qat = Annotated[
+    str,
+    typer.Option(
+        help="Train with quantization: auto (where the gate refuses calibration alone), always, never; "
+        "--qat alone is always."
+    ),
+]
+Quantizer = Annotated[str, typer.Option(help="Which one calibrates: tensorflow or litert.")]
+Version = Annotated[str, typer.Option(help="Version of the bundle.")]
 _NAME_LENGTH = 64
 
 
@@ -64,23 +75,43 @@ def prepare_keras() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def gated(out: Path, *, as_json: bool, make: Callable[[], "Made"]) -> None:
+def gated(
+    source: "Source",
+    out: Path,
+    *,
+    recipe: Recipe,
+    budget: Budget,
+    bundle_version: str,
+    shown: NDArray[np.uint8] | None,
+    as_json: bool,
+) -> None:
     """Make a bundle and say how good it is, or why there is none.
 
     Args:
+        source: What to make it of.
         out: The bundle; a picture of the layers that lose most is written beside it where the gate refuses.
+        recipe: What is done to the weights.
+        budget: What the gate allows.
+        bundle_version: Of the bundle.
+        shown: Pictures for the golden vectors; None: those that calibrate.
         as_json: One JSON document on standard output, whatever the gate says.
-        make: Makes it.
 
     Raises:
         NotAsGoodError: The gate said no.
     """
-    from convert import layers  # noqa: PLC0415 - the converter takes seconds to import
-    from convert.bundling import NotAsGoodError  # noqa: PLC0415
+    from convert import bundling, layers  # noqa: PLC0415 - the converter takes seconds to import
 
     try:
-        made = make()
-    except NotAsGoodError as exc:
+        made = bundling.make(
+            source,
+            out,
+            recipe=recipe,
+            budget=budget,
+            bundle_version=bundle_version,
+            shown=shown,
+            told=lambda text: typer.echo(text, err=True),
+        )
+    except bundling.NotAsGoodError as exc:
         picture = out.with_name(f"{out.name}.layers.svg")
         picture.parent.mkdir(parents=True, exist_ok=True)
         picture.write_text(layers.picture(exc.losses), encoding="utf-8")
@@ -90,10 +121,7 @@ def gated(out: Path, *, as_json: bool, make: Callable[[], "Made"]) -> None:
                 {
                     "bundle": None,
                     "lost": exc.lost,
-                    "layers": [
-                        {"layer": x.layer, "operator": x.operator, "share": x.share, "steps": x.steps}
-                        for x in exc.losses
-                    ],
+                    "layers": [asdict(loss) for loss in exc.losses],
                     "scorecard": exc.card.model_dump(mode="json"),
                 }
             )
@@ -111,16 +139,7 @@ def _as_json(out: Path, made: "Made") -> dict[str, Any]:
         "sha256": made.bundle.sha256,
         "quantization": manifest.provenance.quantization,
         "quantizer": manifest.provenance.quantizer,
-        "forms": [
-            {
-                "form": form.name,
-                "size": form.size,
-                "packed": form.packed,
-                "accuracy": form.accuracy,
-                "agreement": form.agreement,
-            }
-            for form in made.forms
-        ],
+        "forms": [asdict(form) for form in made.forms],
         "scorecard": manifest.scorecard.model_dump(mode="json") if manifest.scorecard else {},
     }
 
@@ -134,6 +153,6 @@ def _tell(out: Path, made: "Made") -> None:
         )
     for form in made.forms:
         typer.echo(
-            f"  {form.name:8} {form.size / 1024:8.0f} KiB, {form.packed / 1024:.0f} KiB packed, "
+            f"  {form.form:8} {form.size / 1024:8.0f} KiB, {form.packed / 1024:.0f} KiB packed, "
             f"{100 * form.accuracy:.2f} %, agrees on {100 * form.agreement:.2f} %"
         )

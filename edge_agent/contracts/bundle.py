@@ -239,18 +239,10 @@ def read(path: Path) -> Bundle:
     return Bundle(path, manifest)
 
 
-def open_plain(path: Path, *, follow: bool = False) -> io.BufferedReader:
-    """Open a plain file, and nothing else: a pipe would keep its reader waiting, a device has no end.
-
-    Args:
-        path: The file.
-        follow: Whether it may be reached through a link.
-
-    Raises:
-        BundleError: It is missing, cannot be read, or is a link, a folder, a pipe, a socket or a device.
-    """
+def _open_plain(path: Path) -> io.BufferedReader:
+    """Open a plain file, and nothing else: a pipe would keep its reader waiting, a device has no end."""
     # Non-blocking: opening a pipe waits for its other end. On a plain file it changes nothing.
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         handle = os.open(path, flags)
     except OSError as exc:
@@ -271,7 +263,7 @@ def _read_manifest(path: Path) -> Manifest:
             f"Expected: a bundle (a folder with {MANIFEST}) at {path}. Received: no folder.", hint=_HINT
         )
     try:
-        with open_plain(file) as opened:
+        with _open_plain(file) as opened:
             content = opened.read(_MAX_MANIFEST_BYTES + 1)
         value = _strict_json(content)
     except OSError as exc:
@@ -323,7 +315,7 @@ def _finite(text: str) -> float:
 
 def _check_file(path: Path, entry: FileEntry) -> None:
     try:
-        with open_plain(path) as file:
+        with _open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != entry.size:
                 raise BundleError(

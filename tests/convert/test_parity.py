@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convert.parity import Answers, Budget, compare, matched_temperature, over_budget, paired_interval
+from convert.parity import Answers, compare, matched_temperature, over_budget, paired_interval
+from convert.recipe import Budget
 from edge_agent.contracts.bundle import Scorecard
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.scoring import Floats, Labels, softmax
