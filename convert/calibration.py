@@ -4,13 +4,13 @@ One picture shown again and again, or one class, gives ranges that hold for noth
 that was calibrated on proves nothing.
 """
 
-import hashlib
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.contracts.errors import DataError
+from edge_agent.contracts.photos import sha256_of_lines
 from edge_agent.contracts.run import Samples
 
 LIMIT = 300
@@ -78,4 +78,4 @@ def with_extremes(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def content_hash(ids: Iterable[str]) -> str:
     """Return the sha256 of the pictures' own hashes, hex: which ones they were, in any order."""
-    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+    return sha256_of_lines(sorted(ids))

@@ -3,7 +3,6 @@
 A model file is a program: nothing is loaded that brings Python code of its own.
 """
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ from convert.pixels import Pixels
 from convert.source import Network
 from edge_agent.contracts.bundle import hash_file
 from edge_agent.contracts.errors import DataError, UsageError
+from edge_agent.contracts.photos import sha256_of_lines
 
 Kind = Literal["keras", "h5", "savedmodel", "tflite"]
 
@@ -55,8 +55,7 @@ def sha256_of(path: Path) -> str:
     if not path.is_dir():
         return hash_file(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    lines = [f"{file.relative_to(path).as_posix()} {hash_file(file)}\n" for file in files]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return sha256_of_lines(f"{file.relative_to(path).as_posix()} {hash_file(file)}" for file in files)
 
 
 def load(path: Path, pixels: Pixels, *, classes: int, output: Output | None) -> Network:

@@ -34,7 +34,7 @@ def read(
     """Read labelled photos and share them out.
 
     A data set that names its parts keeps them: train calibrates, test (or val) judges. Any other is cut
-    in half by seed, each class by itself, copies of one photo on the same side.
+    in half by seed, each class by itself; photos of one group, and copies of one photo, stay on one side.
 
     Args:
         data: Any layout of `contracts.dataset`.
@@ -62,15 +62,14 @@ def _held(pictures: Pictures, seed: int) -> NDArray[np.bool_]:
             return np.array([part == held for part in parts])
     rng = np.random.default_rng(seed)
     judge = np.zeros(len(pictures), bool)
-    taken: dict[str, bool] = {}
+    groups = photos.together(pictures, np.arange(len(pictures)))
+    taken: dict[int, bool] = {}
     for label in np.unique(pictures.labels):
         for place, row in enumerate(rng.permutation(np.flatnonzero(pictures.labels == label))):
-            judge[row] = taken.setdefault(pictures.ids[row], place % 2 == 1)
+            judge[row] = taken.setdefault(int(groups[row]), place % 2 == 1)
     return judge
 
 
 def _samples(pictures: Pictures, chosen: NDArray[np.bool_]) -> Samples:
-    rows = np.flatnonzero(chosen)
-    return Samples(
-        np.array(pictures.images[rows]), pictures.labels[rows], tuple(pictures.ids[row] for row in rows)
-    )
+    taken = pictures.take(np.flatnonzero(chosen))
+    return Samples(taken.images, taken.labels, taken.ids)

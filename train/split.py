@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.photos import Pictures
+from edge_agent.contracts.photos import Pictures, together
 from train.config import TrainConfig
 
 Rows = NDArray[np.int64]
@@ -114,7 +114,7 @@ def _some(told: list[str]) -> str:
 
 def _divide(pictures: Pictures, rows: Rows, share: float, seed: int, alike: Rows | None) -> tuple[Rows, Rows]:
     """Split rows by group and equal content; the fold with most classes on both sides."""
-    groups = _groups(pictures, rows, alike)
+    groups = together(pictures, rows, alike)
     most = int(np.bincount(pictures.labels[rows]).max(initial=0))
     folds = min(round(1 / share), len(set(groups.tolist())), most)
     if folds < 2:  # noqa: PLR2004 - one group cannot be split
@@ -156,27 +156,6 @@ def _ways(labels: Rows, groups: Rows, folds: int, seed: int) -> list[tuple[Rows,
         dealing = StratifiedKFold(min(folds, most), shuffle=True, random_state=seed)
         taken = [np.isin(where, some) for _, some in dealing.split(whole, whole)]
     return [(np.flatnonzero(~side), np.flatnonzero(side)) for side in taken]
-
-
-def _groups(pictures: Pictures, rows: Rows, alike: Rows | None) -> Rows:
-    """Return a number for each row: the same for one group, and for groups that share a picture."""
-    parents: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while parents.setdefault(name, name) != name:
-            # Halving the way each time keeps it short for large groups, too.
-            parents[name] = parents[parents[name]]
-            name = parents[name]
-        return name
-
-    for row in rows:
-        parents[root(f"group {pictures.photos[row].group}")] = root(f"picture {pictures.ids[row]}")
-        if alike is not None:
-            parents[root(f"alike {alike[row]}")] = root(f"picture {pictures.ids[row]}")
-    numbers: dict[str, int] = {}
-    return np.array(
-        [numbers.setdefault(root(f"picture {pictures.ids[row]}"), len(numbers)) for row in rows], np.int64
-    )
 
 
 def _calibration(pictures: Pictures, rows: Rows, config: TrainConfig) -> Rows:

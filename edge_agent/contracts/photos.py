@@ -34,6 +34,7 @@ __all__ = (
     "decode",
     "read_picture",
     "sha256_of_lines",
+    "together",
 )
 
 Part = Literal["train", "val", "test"]
@@ -202,6 +203,37 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def together(
+    pictures: Pictures, rows: NDArray[np.int64], alike: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Return a number for each row, int64 (n,): the same for photos that must stay on one side of a split.
+
+    These are the photos of one group, and of groups that share a picture.
+
+    Args:
+        pictures: Decoded.
+        rows: Which of them, int64 (n,).
+        alike: A number for each of all pictures: those with the same one count as the same picture.
+    """
+    parents: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parents.setdefault(name, name) != name:
+            # Halving the way each time keeps it short for large groups, too.
+            parents[name] = parents[parents[name]]
+            name = parents[name]
+        return name
+
+    for row in rows:
+        parents[root(f"group {pictures.photos[row].group}")] = root(f"picture {pictures.ids[row]}")
+        if alike is not None:
+            parents[root(f"alike {alike[row]}")] = root(f"picture {pictures.ids[row]}")
+    numbers: dict[str, int] = {}
+    return np.array(
+        [numbers.setdefault(root(f"picture {pictures.ids[row]}"), len(numbers)) for row in rows], np.int64
+    )
 
 
 Refuse = Callable[[Sequence[Photo], Sequence[str]], Mapping[int, str]]
