@@ -24,7 +24,7 @@ from edge_agent.contracts.messages import Ack, Health, State
 from edge_agent.contracts.times import rfc3339
 from edge_agent.contracts.topics import DeviceTopics, parse
 from edge_agent.contracts.validation import strict_json
-from edge_agent.mqtt import Connected, Disconnected, Handle, Link, Notice, Publication, Received, Refused
+from edge_agent.mqtt import Disconnected, Handle, Link, Notice, Publication, Received, Refused, Subscribed
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Recorder:
 
     @property
     def connected(self) -> bool:
-        """Whether the broker is there."""
+        """Whether the broker is there, and sends what devices say."""
         return self._connected.is_set()
 
     def run(self, stopping: threading.Event) -> None:
@@ -66,7 +66,7 @@ class Recorder:
             batch = self._batch()
             for notice in batch:
                 match notice:
-                    case Connected():
+                    case Subscribed():
                         welcome = True
                         self._connected.set()
                     case Disconnected():

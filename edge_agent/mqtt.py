@@ -79,6 +79,11 @@ class Connected:
 
 
 @dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The broker granted every subscription; from now on nothing that it has for us is missed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The broker said no, to the connection or to a subscription."""
 
@@ -112,7 +117,7 @@ class Received:
     handle: Handle
 
 
-Notice = Connected | Refused | Disconnected | Delivered | Received
+Notice = Connected | Subscribed | Refused | Disconnected | Delivered | Received
 
 
 class Link:
@@ -325,9 +330,13 @@ class Link:
     def _on_subscribe(
         self, _client: paho.Client, _met: "_Meeting", _mid: int, codes: list[ReasonCode], _properties: object
     ) -> None:
-        for name, code in zip(self._subscriptions, codes, strict=False):
-            if code.is_failure:
-                self.notices.put(Refused(f"subscription to {name}: {code}"))
+        refused = [
+            Refused(f"subscription to {name}: {code}")
+            for name, code in zip(self._subscriptions, codes, strict=False)
+            if code.is_failure
+        ]
+        for notice in refused or (Subscribed(),):
+            self.notices.put(notice)
 
     def _connect_options(self) -> dict[str, Any]:
         if self._version != paho.MQTTv5:

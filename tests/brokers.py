@@ -10,7 +10,7 @@ from queue import Empty
 from types import TracebackType
 from typing import Self
 
-from edge_agent.mqtt import Address, Connected, Link, Notice, Received
+from edge_agent.mqtt import Address, Connected, Link, Notice, Received, Subscribed
 
 
 def free_port() -> int:
@@ -89,11 +89,10 @@ class Mosquitto:
 
 @contextmanager
 def subscribed(address: Address, *topics: str, client_id: str = "listener") -> Iterator[Link]:
-    """Give a link that listens to topics, and is connected."""
+    """Give a link that is connected, and hears topics."""
     with Link(address, client_id=client_id, subscriptions=topics) as link:
-        wait_for(link, lambda notice: isinstance(notice, Connected))
-        # The subscription itself is answered a moment later.
-        time.sleep(0.1)
+        ready = Subscribed if topics else Connected
+        wait_for(link, lambda notice: isinstance(notice, ready))
         yield link
 
 

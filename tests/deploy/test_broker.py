@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from deploy.broker import BrokerPlan, access_list, configuration
 from edge_agent.contracts import config
 from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.mqtt import Address, Connected, Delivered, Link, Publication, Received
+from edge_agent.mqtt import Address, Connected, Delivered, Link, Publication, Received, Subscribed
 from tests.brokers import free_port, received, wait_for
 from tests.conftest import Kit, find_program
 
@@ -146,8 +146,9 @@ def test_a_consumer_hears_events_and_a_device_does_not_hear_others(
         link(store_broker, "cam-12-02", everything, OWN.ack) as spy,
         link(store_broker, "cam-12-01") as device,
     ):
-        for one in (consumer, spy, device):
-            wait_for(one, lambda notice: isinstance(notice, Connected))
+        for one in (consumer, spy):
+            wait_for(one, lambda notice: isinstance(notice, Subscribed))
+        wait_for(device, lambda notice: isinstance(notice, Connected))
         device.publish(Publication(OWN.event("restocked"), b"heard"))
         assert received(consumer, 1)
         with pytest.raises(AssertionError):
