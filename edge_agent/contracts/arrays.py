@@ -1,11 +1,15 @@
 """Arrays in .npz files that came from elsewhere: no pickle, and every kind of damage is one error.
 
 A file decides what it claims, not what is allocated: an array's header must agree with the size that
-the archive records for it, and that size with what so many compressed bytes can become at all.
+the archive records for it, and that size with what so many compressed bytes can become at all. The
+archive's own directory is read only as far as arrays can need.
 """
 
+import io
 import math
+import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -18,7 +22,29 @@ from edge_agent.contracts.errors import DataError
 
 _MOST_INFLATED = 1032
 """Deflate makes at most 258 bytes of a match that costs two bits."""
+_MOST_DIRECTORY = 1024 * 1024
+"""Bytes of an archive's directory: room for thousands of arrays."""
 _PLAIN_KINDS = "biufcSU"
+
+
+class _Archive(io.BufferedReader):
+    """A file that gives little at once while an archive's directory is read from it.
+
+    `zipfile` reads the directory whole, however large it says it is, and makes an object of every
+    46 bytes of it, before anyone can look at it.
+    """
+
+    opening = True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if not self.opening:
+            return super().read(size)
+        most = _MOST_DIRECTORY + 1
+        content = super().read(most if size is None or size < 0 else min(size, most))
+        if len(content) == most:
+            msg = f"an archive whose directory has more than {_MOST_DIRECTORY} bytes"
+            raise ValueError(msg)
+        return content
 
 
 def read_npz(path: Path, names: tuple[str, ...], *, max_bytes: int | None = None) -> tuple[NDArray[Any], ...]:
@@ -34,7 +60,9 @@ def read_npz(path: Path, names: tuple[str, ...], *, max_bytes: int | None = None
             allows, or lacks one of the names.
     """
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with _Archive(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what numpy says of a header that Python 2 wrote
+            file.opening = False
             return tuple(_array(archive, f"{name}.npy", max_bytes) for name in names)
     except (
         OSError,
@@ -48,6 +76,7 @@ def read_npz(path: Path, names: tuple[str, ...], *, max_bytes: int | None = None
         RuntimeError,  # encrypted, nested too deep, packed in a way that nobody implements
         OverflowError,
         tokenize.TokenError,
+        struct.error,
         zipfile.BadZipFile,
         zlib.error,
         MemoryError,

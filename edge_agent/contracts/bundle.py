@@ -26,7 +26,20 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    FiniteFloat,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+)
+from pydantic_core import to_json
 
 from edge_agent.contracts.arrays import read_npz
 from edge_agent.contracts.errors import BundleError, DataError
@@ -36,18 +49,46 @@ from edge_agent.contracts.validation import explain
 MANIFEST = "manifest.json"
 MODEL = "model.tflite"
 GOLDEN = "golden.npz"
-_MAX_MANIFEST_BYTES = 8 * 1024 * 1024
-_MAX_FILES = 64
-_MAX_BYTES = 2**30
+MAX_MANIFEST_BYTES = 8 * 1024 * 1024
+MAX_FILES = 64
+"""Beside the manifest; in bytes, all of them together may take `MAX_BYTES`."""
+MAX_BYTES = 2**30
 _MAX_GOLDEN_BYTES = 64 * 1024 * 1024
 """The kit's own 16 vectors take 55 MB at most: 1024 x 1024 px, 100,000 classes."""
 _MAX_SIDE_PX = 1024
+_MAX_CLASSES = 100_000
+_MAX_PACKAGES = 10_000
 _SHOWN = 500
 _HINT = "make the bundle again with `shelfkit convert --int8 RUN --out BUNDLE`"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+FileName = Annotated[str, Field(pattern=FILE_NAME)]
 """Plain on every file system and in a tar: no folder, no leading dot, at most 100 ASCII characters."""
+
+
+def _each(kind: Any, most: int) -> BeforeValidator:  # noqa: ANN401 - a type, or an annotated one
+    """Let a mapping be validated only if it is no larger than that and every value is good.
+
+    Pydantic gathers all that is wrong before it says so: with a million bad values, in gigabytes.
+    """
+    one: TypeAdapter[Any] = TypeAdapter(kind)
+
+    def check(value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        if len(value) > most:
+            msg = f"at most {most} entries, not {len(value)}"
+            raise ValueError(msg)
+        for key, item in value.items():
+            try:
+                one.validate_python(item)
+            except ValidationError as exc:
+                msg = f"{key[:_SHOWN]}: {explain(exc)}"
+                raise ValueError(msg) from exc
+        return value
+
+    return BeforeValidator(check)
 
 
 class Part(BaseModel):
@@ -55,12 +96,22 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
+    @model_serializer(mode="wrap")
+    def _with_unknown_nulls(
+        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        """Keep a null in a field that this version does not know; it may well mean something."""
+        fields: dict[str, Any] = handler(self)
+        if info.exclude_none:
+            fields.update({key: None for key, value in (self.model_extra or {}).items() if value is None})
+        return fields
+
 
 class FileEntry(Part):
     """One file beside the manifest."""
 
     sha256: Sha256
-    size: Annotated[int, Field(ge=1, le=_MAX_BYTES)]
+    size: Annotated[int, Field(ge=1, le=MAX_BYTES)]
 
 
 class LabelEntry(Part):
@@ -102,7 +153,7 @@ class Score(Part):
     """Accuracy, recall and expected calibration error of one form of the model, as fractions of 1."""
 
     accuracy: Annotated[float, Field(ge=0, le=1)]
-    recall: dict[str, float]
+    recall: Annotated[dict[str, float], _each(FiniteFloat, _MAX_CLASSES)]
     calibration_error: float | None = None
 
 
@@ -123,7 +174,7 @@ class Scorecard(Part):
     int8: Score
     drop_points: float
     agreement: Annotated[float, Field(ge=0, le=1)]
-    recall_drop: dict[str, RecallDrop] = {}
+    recall_drop: Annotated[dict[str, RecallDrop], _each(RecallDrop, _MAX_CLASSES)] = {}
 
 
 class Provenance(Part):
@@ -135,7 +186,7 @@ class Provenance(Part):
 
     run_sha256: Sha256
     dataset_sha256: Sha256
-    packages: dict[str, str]
+    packages: Annotated[dict[str, str], _each(str, _MAX_PACKAGES)]
     quantization: Literal["ptq", "qat", "none", "foreign"]
     quantizer: str | None = None
     calibration_sha256: Sha256 | None = None
@@ -156,8 +207,8 @@ class Manifest(Part):
     format: Literal[1] = 1
     name: Annotated[str, Field(min_length=1, max_length=128)]
     version: Annotated[str, Field(min_length=1, max_length=64)]
-    files: Annotated[dict[FileName, FileEntry], Field(max_length=_MAX_FILES)]
-    labels: Annotated[list[LabelEntry], Field(min_length=2, max_length=100_000)]
+    files: Annotated[dict[FileName, FileEntry], _each(FileEntry, MAX_FILES)]
+    labels: Annotated[list[LabelEntry], FailFast(), Field(min_length=2, max_length=_MAX_CLASSES)]
     input: InputSpec
     output: OutputSpec = OutputSpec()
     calibration: Calibration = Calibration()
@@ -232,27 +283,29 @@ def read(path: Path) -> Bundle:
             raise BundleError(f"Expected: `{name}` in the manifest's files. Received: none.", hint=_HINT)
     if MANIFEST in manifest.files:
         raise BundleError("Expected: a manifest that does not list itself.", hint=_HINT)
-    if (total := sum(entry.size for entry in manifest.files.values())) > _MAX_BYTES:
-        raise BundleError(f"Expected: at most {_MAX_BYTES} bytes in all. Received: {total}.", hint=_HINT)
+    if (total := sum(entry.size for entry in manifest.files.values())) > MAX_BYTES:
+        raise BundleError(f"Expected: at most {MAX_BYTES} bytes in all. Received: {total}.", hint=_HINT)
     for name, entry in manifest.files.items():
         _check_file(path / name, entry)
     return Bundle(path, manifest)
 
 
-def _open_plain(path: Path) -> io.BufferedReader:
-    """Open a plain file, and nothing else: a pipe would keep its reader waiting, a device has no end."""
+def open_plain(path: Path, *, hint: str = _HINT) -> io.BufferedReader:
+    """Open a plain file, and nothing else: a pipe would keep its reader waiting, a device has no end.
+
+    Raises:
+        BundleError: It is missing, cannot be read, or is a link, folder, pipe or device.
+    """
     # Non-blocking: opening a pipe waits for its other end. On a plain file it changes nothing.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         handle = os.open(path, flags)
     except OSError as exc:
         received = "a link" if exc.errno == errno.ELOOP else exc.strerror
-        raise BundleError(f"Expected: a plain file at {path}. Received: {received}.", hint=_HINT) from exc
+        raise BundleError(f"Expected: a plain file at {path}. Received: {received}.", hint=hint) from exc
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise BundleError(
-            f"Expected: a plain file at {path}. Received: a folder, pipe or device.", hint=_HINT
-        )
+        raise BundleError(f"Expected: a plain file at {path}. Received: a folder, pipe or device.", hint=hint)
     return os.fdopen(handle, "rb")
 
 
@@ -263,8 +316,8 @@ def _read_manifest(path: Path) -> Manifest:
             f"Expected: a bundle (a folder with {MANIFEST}) at {path}. Received: no folder.", hint=_HINT
         )
     try:
-        with _open_plain(file) as opened:
-            content = opened.read(_MAX_MANIFEST_BYTES + 1)
+        with open_plain(file) as opened:
+            content = opened.read(MAX_MANIFEST_BYTES + 1)
         value = _strict_json(content)
     except OSError as exc:
         raise BundleError(f"Expected: {file}. Received: {exc.strerror}.", hint=_HINT) from exc
@@ -287,14 +340,15 @@ def _strict_json(content: bytes) -> Any:  # noqa: ANN401 - whatever the file hol
     """Read JSON that every reader reads alike, and that can be written again as it came.
 
     Raises:
-        ValueError: Too long, no UTF-8, no JSON, a key twice, a number that is none, half a surrogate pair.
+        ValueError: Too long, no UTF-8, no JSON, a key twice, a number that is none, half a surrogate
+            pair, nested deeper than it can be written.
     """
-    if len(content) > _MAX_MANIFEST_BYTES:
-        msg = f"more than {_MAX_MANIFEST_BYTES} bytes"
+    if len(content) > MAX_MANIFEST_BYTES:
+        msg = f"more than {MAX_MANIFEST_BYTES} bytes"
         raise ValueError(msg)
     text = content.decode("utf-8")
     value = json.loads(text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
-    json.dumps(value, ensure_ascii=False).encode("utf-8")  # half of a surrogate pair cannot be
+    to_json(value)  # half of a surrogate pair cannot be, nor what is nested too deep
     return value
 
 
@@ -315,7 +369,7 @@ def _finite(text: str) -> float:
 
 def _check_file(path: Path, entry: FileEntry) -> None:
     try:
-        with _open_plain(path) as file:
+        with open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != entry.size:
                 raise BundleError(
