@@ -7,6 +7,7 @@ archive's own directory is read only as far as arrays can need.
 
 import io
 import math
+import os
 import struct
 import tokenize
 import warnings
@@ -63,7 +64,8 @@ def read_npz(path: Path, names: tuple[str, ...], *, max_bytes: int | None = None
         with _Archive(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what numpy says of a header that Python 2 wrote
             file.opening = False
-            return tuple(_array(archive, f"{name}.npy", max_bytes) for name in names)
+            room = os.fstat(file.fileno()).st_size
+            return tuple(_array(archive, f"{name}.npy", room, max_bytes) for name in names)
     except (
         OSError,
         ValueError,
@@ -86,9 +88,9 @@ def read_npz(path: Path, names: tuple[str, ...], *, max_bytes: int | None = None
         raise DataError(f"Expected: the arrays {wanted} in {path}. Received: {said}.") from exc
 
 
-def _array(archive: zipfile.ZipFile, name: str, max_bytes: int | None) -> NDArray[Any]:
+def _array(archive: zipfile.ZipFile, name: str, room: int, max_bytes: int | None) -> NDArray[Any]:
     info = archive.getinfo(name)
-    _refuse_claims(info, max_bytes)
+    _refuse_claims(info, room, max_bytes)
     with archive.open(info) as file:
         size = _claimed(file)
         start = file.tell()
@@ -100,12 +102,14 @@ def _array(archive: zipfile.ZipFile, name: str, max_bytes: int | None) -> NDArra
     return array
 
 
-def _refuse_claims(info: zipfile.ZipInfo, max_bytes: int | None) -> None:
+def _refuse_claims(info: zipfile.ZipInfo, room: int, max_bytes: int | None) -> None:
+    """Refuse an array that says that it is larger than a file of `room` bytes can hold, or may be."""
     if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
         msg = f"{info.filename} compressed in a way that numpy does not write"
         raise ValueError(msg)
-    if info.file_size > _MOST_INFLATED * info.compress_size:
-        msg = f"{info.filename}, {info.compress_size} bytes that claim to become {info.file_size}"
+    packed = min(info.compress_size, room)
+    if info.file_size > _MOST_INFLATED * packed:
+        msg = f"{info.filename}, {packed} bytes that claim to become {info.file_size}"
         raise ValueError(msg)
     if max_bytes is not None and info.file_size > max_bytes:
         msg = f"{info.filename} of {info.file_size} bytes, more than {max_bytes}"

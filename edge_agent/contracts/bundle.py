@@ -282,7 +282,9 @@ def read(path: Path) -> Bundle:
         if name not in manifest.files:
             raise BundleError(f"Expected: `{name}` in the manifest's files. Received: none.", hint=_HINT)
     if MANIFEST in manifest.files:
-        raise BundleError("Expected: a manifest that does not list itself.", hint=_HINT)
+        raise BundleError(
+            f"Expected: other files in the manifest. Received: `{MANIFEST}` itself.", hint=_HINT
+        )
     if (total := sum(entry.size for entry in manifest.files.values())) > MAX_BYTES:
         raise BundleError(f"Expected: at most {MAX_BYTES} bytes in all. Received: {total}.", hint=_HINT)
     for name, entry in manifest.files.items():
@@ -311,7 +313,7 @@ def open_plain(path: Path, *, hint: str = _HINT) -> io.BufferedReader:
 
 def _read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises where a name is too long
         raise BundleError(
             f"Expected: a bundle (a folder with {MANIFEST}) at {path}. Received: no folder.", hint=_HINT
         )
