@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent import rules, slots
-from edge_agent.align import Aligner, View
+from edge_agent.align import Alignment, Follower, Glance, View
 from edge_agent.camera.base import Frame
 from edge_agent.contracts import config, events, messages, planogram
 from edge_agent.contracts.events import CameraFault, Event, EventData, Kind, SlotCondition
@@ -41,6 +41,12 @@ class Model(Protocol):
 
     def probabilities(self, images: NDArray[np.uint8]) -> Floats:
         """Return calibrated probabilities, (n, classes), of uint8 RGB crops."""
+
+
+News = dict[int, rules.Reading | None]
+"""What a frame says of slots, by their place in the planogram: None: it moves; absent: it is as it was."""
+
+_NOWHERE = Alignment(View.UNSURE, np.eye(3), np.eye(3))
 
 
 class Agent:
@@ -76,7 +82,7 @@ class Agent:
         self._journal, self._wall = journal, wall
         self._planogram_sha256 = planogram.sha256(shelf)
         self._size = reference.shape[1], reference.shape[0]
-        self._aligner, self._reference = Aligner(reference), Look.of(reference)
+        self._follower, self._reference = Follower(reference), Look.of(reference)
         remembered = journal.memory()
         # What was known of other slots or another reference means nothing here.
         known = remembered.planogram == self._planogram_sha256
@@ -84,33 +90,45 @@ class Agent:
         self._memory = remembered if known else fresh
         self._tracks = {slot.id: rules.Track() for slot in shelf.slots}
         self._faults = {fault: rules.FaultTrack(fault in self._memory.faults) for fault in CameraFault}
-        self._still, self._freeze = slots.Stillness(), Freeze()
+        self._corners = slots.corners(shelf)
+        self._windows, self._gate = slots.Windows(self._corners), slots.Gate()
+        self._freeze = Freeze()
 
     def see(self, frame: Frame) -> list[Event]:
         """Judge one frame; what it changed is in the journal when this returns."""
-        image = frame.image
-        look = Look.of(image)
+        glance = Glance.of(frame.image)
+        look = Look.at(glance)
         self._freeze = self._freeze.step(look, frame.at)
+        found, can_tell, placed = self._judge(frame, glance, look)
+        memory, drafts = self._with_faults(self._memory, found, can_tell, frame.at)
+        if found or memory.faults:
+            self._gate = slots.Gate()
+            news: News = dict.fromkeys(range(len(self._corners)))
+        else:
+            news = self._read(frame, glance, placed)
+        memory, more = self._with_news(memory, news, frame.at)
+        return self._keep(memory, [*drafts, *more], frame.at)
+
+    def _judge(
+        self, frame: Frame, glance: Glance, look: Look
+    ) -> tuple[set[CameraFault], set[CameraFault], Alignment]:
+        """Return which faults a frame shows and which it can tell of, and where the reference is in it."""
         found = judge(look, self._reference)
-        alignment = self._aligner.align(image)
-        can_tell = judged(found, placed=alignment.view is not View.UNSURE)
-        if not found and alignment.view is View.MOVED:
+        # In a picture with one of these faults nothing can be found, and nothing is read.
+        placed = _NOWHERE
+        if not found:
+            placed = self._follower.align(frame.image, glance, frame.at)
+        can_tell = judged(found, placed=placed.view is not View.UNSURE)
+        if placed.view is View.MOVED:
             found = {CameraFault.MOVED}
         if self._freeze.frozen(frame.at):
             found.add(CameraFault.FROZEN)
-        memory, drafts = self._with_faults(self._memory, found, can_tell, frame.at)
-        if found or memory.faults:
-            self._still = slots.Stillness()
-            readings: dict[str, rules.Reading | None] = dict.fromkeys(self._tracks)
-        else:
-            readings = self._read(image, alignment.to_frame, frame.at)
-        memory, more = self._with_readings(memory, readings, frame.at)
-        return self._keep(memory, [*drafts, *more], frame.at)
+        return found, can_tell, placed
 
     def miss(self, at: float) -> list[Event]:
         """Note that the camera gave no frame at a moment when it should have."""
         memory, drafts = self._with_faults(self._memory, {CameraFault.LOST}, {CameraFault.LOST}, at)
-        self._still = slots.Stillness()
+        self._gate = slots.Gate()
         self._tracks = {slot: rules.step(track, None, 0)[0] for slot, track in self._tracks.items()}
         return self._keep(memory, drafts, at)
 
@@ -159,30 +177,40 @@ class Agent:
                     ),
                 )
             )
-        return memory.model_copy(update={"faults": held}), drafts
+        return memory.model_copy(update={"faults": held}) if drafts else memory, drafts
 
-    def _read(
-        self, image: Image, to_frame: NDArray[np.float64], at: float
-    ) -> dict[str, rules.Reading | None]:
-        crops = slots.cut(image, self._shelf, to_frame, self._model.height, self._model.width)
-        self._still, still = self._still.step(crops)
-        readings: dict[str, rules.Reading | None] = dict.fromkeys(self._tracks)
-        rows = np.flatnonzero(still)
-        for row, chances in zip(rows, self._model.probabilities(crops[rows]), strict=True):
-            confidence = float(chances.max())
+    def _read(self, frame: Frame, glance: Glance, placed: Alignment) -> News:
+        """Look at each slot, and let the model see those about which it can say something new."""
+        settled = [rules.settled(track, self._policy.confirm_s) for track in self._tracks.values()]
+        self._gate, verdict = self._gate.step(
+            self._windows.thumbs(glance, placed.exact),
+            frame.at,
+            settled=np.array(settled),
+            refresh_s=self._policy.refresh_s,
+        )
+        news: News = dict.fromkeys(np.flatnonzero(~verdict.still).tolist())
+        rows = np.flatnonzero(verdict.due)
+        if len(rows):
+            size = self._model.height, self._model.width
+            crops = slots.crops(frame.image, self._corners[rows], placed.to_frame, *size)
+            chances = self._model.probabilities(crops)
+            news |= zip(rows.tolist(), self._readings(chances, frame.at), strict=True)
+        return news
+
+    def _readings(self, chances: Floats, at: float) -> Iterator[rules.Reading]:
+        for row in chances:
+            confidence = float(row.max())
             known = confidence >= self._unknown_below
-            label = self._model.labels[int(chances.argmax())] if known else None
-            readings[self._shelf.slots[row].id] = rules.Reading(label, confidence, at)
-        return readings
+            yield rules.Reading(self._model.labels[int(row.argmax())] if known else None, confidence, at)
 
-    def _with_readings(
-        self, memory: Memory, readings: dict[str, rules.Reading | None], at: float
-    ) -> tuple[Memory, list[Draft]]:
+    def _with_news(self, memory: Memory, news: News, at: float) -> tuple[Memory, list[Draft]]:
         drafts: list[Draft] = []
-        for slot in self._shelf.slots:
-            self._tracks[slot.id], confirmed = rules.step(
-                self._tracks[slot.id], readings[slot.id], self._policy.confirm_s
-            )
+        for row, slot in enumerate(self._shelf.slots):
+            track = self._tracks[slot.id]
+            if row not in news:
+                self._tracks[slot.id] = rules.again(track, at)
+                continue
+            self._tracks[slot.id], confirmed = rules.step(track, news[row], self._policy.confirm_s)
             if confirmed is not None:
                 memory, more = self._with_fact(memory, slot, confirmed, at)
                 drafts += more

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.align import Glance
 from edge_agent.contracts.events import CameraFault
 from edge_agent.contracts.preprocess import Image
 
@@ -26,23 +27,38 @@ FROZEN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A frame as the judgement of faults needs it: grey, small, how much detail, where is light."""
+    """A frame as the judgement of faults needs it.
+
+    Attributes:
+        grey: uint8, (180, 320).
+        light: Mean of `grey`, levels.
+        detail: How much of it there is, relative to the light.
+    """
 
     grey: NDArray[np.uint8]
+    light: float
     detail: float
-    places: NDArray[np.float32]
 
     @classmethod
     def of(cls, frame: Image) -> "Look":
         """Make it from a frame: uint8, (height, width, 3), BGR."""
-        small = cv2.resize(frame, _SIZE, interpolation=cv2.INTER_AREA)
-        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
-        light = max(float(grey.mean()), 1.0)
-        # Relative to the light, or dusk would look like a cover.
+        return cls.at(Glance.of(frame))
+
+    @classmethod
+    def at(cls, glance: Glance) -> "Look":
+        """Make it from a frame that was made small already."""
+        grey = np.asarray(cv2.resize(glance.grey, _SIZE, interpolation=cv2.INTER_LINEAR), np.uint8)
+        light = cv2.mean(grey)[0]
         # Slightly blurred, or the noise of the sensor would count as detail.
         smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 0.8)
-        detail = float(cv2.Laplacian(smooth, cv2.CV_32F).std()) / light
-        return cls(grey, detail, np.asarray(cv2.GaussianBlur(grey, (0, 0), 9), np.float32))
+        _, spread = cv2.meanStdDev(cv2.Laplacian(smooth, cv2.CV_32F))
+        # Relative to the light, or dusk would look like a cover.
+        return cls(grey, light, float(spread[0, 0]) / max(light, 1.0))
+
+    @property
+    def places(self) -> NDArray[np.float32]:
+        """Where it is light and where dark, without any detail: float32, (180, 320)."""
+        return np.asarray(cv2.GaussianBlur(self.grey, (0, 0), 9), np.float32)
 
 
 def judge(look: Look, reference: Look) -> set[CameraFault]:
@@ -52,9 +68,9 @@ def judge(look: Look, reference: Look) -> set[CameraFault]:
         look: Of the frame.
         reference: Of the planogram's reference picture.
     """
-    if look.grey.mean() < _DARK_MEAN:
+    if look.light < _DARK_MEAN:
         return {CameraFault.DARK}
-    if (look.grey >= _BRIGHT).mean() > _OVEREXPOSED_SHARE:
+    if np.count_nonzero(look.grey >= _BRIGHT) > _OVEREXPOSED_SHARE * look.grey.size:
         return {CameraFault.OVEREXPOSED}
     if look.detail < _DETAIL_LOST * reference.detail:
         alike = _correlation(look.places, reference.places)

@@ -78,10 +78,34 @@ def step(track: Track, reading: Reading | None, confirm_s: float) -> tuple[Track
         if before is not None and same
         else Candidate(reading.label, reading.at, 1)
     )
-    hold = confirm_s * (_UNKNOWN_HOLDS_LONGER if reading.label is None else 1.0)
-    held = candidate.count >= _READINGS and reading.at - candidate.first >= hold
-    confirmed = Confirmed(reading.label, reading.confidence, candidate.first) if held else None
-    return Track(candidate, reading.at), confirmed
+    now = Track(candidate, reading.at)
+    if not settled(now, confirm_s):
+        return now, None
+    return now, Confirmed(reading.label, reading.confidence, candidate.first)
+
+
+def again(track: Track, at: float) -> Track:
+    """Return what `step` makes of a slot that shows once more what is settled: nothing else is new.
+
+    Args:
+        track: Settled.
+        at: Of the frame, seconds of the camera.
+    """
+    return Track(track.candidate, at)
+
+
+def settled(track: Track, confirm_s: float) -> bool:
+    """Return whether the last reading of a slot was one that counts.
+
+    Args:
+        track: As `step` returned it.
+        confirm_s: How long an answer must hold.
+    """
+    candidate = track.candidate
+    if candidate is None or track.seen is None or candidate.count < _READINGS:
+        return False
+    hold = confirm_s * (_UNKNOWN_HOLDS_LONGER if candidate.label is None else 1.0)
+    return track.seen - candidate.first >= hold
 
 
 def condition_of(label: str | None, expected: str) -> SlotCondition:

@@ -1,26 +1,41 @@
-"""From a frame to slot crops: the planogram's quads, and the gate for what moves. Pure."""
+"""From a frame to slot crops: the planogram's quads, and the gate before the model. Pure.
 
-from dataclasses import dataclass
+The gate looks at a thumbnail of each slot, and lets the model see a slot only when that can tell something
+new: it stands still, and its picture is another than the one that the model saw last, or what the model
+said has not held for long enough yet, or it said so too long ago.
+"""
+
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.align import moved
+from edge_agent.align import Glance, Matrix, moved
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image, crop
 
 Crops = NDArray[np.uint8]
 """Slot crops: uint8, (slots, height, width, 3), RGB."""
+Corners = NDArray[np.float64]
+"""Slot quads: float64, (slots, 4, 2): x, y in px of the reference, clockwise from the top left corner."""
 
-_THUMB = (24, 32)
+_THUMB_HEIGHT, _THUMB_WIDTH = 16, 12
+_LIGHT = 118.0
 _CHANGED_LEVELS = 22.0
 _MOVING_SHARE = 0.06
+_OTHER_LEVELS = 16.0
+_LEAST_LEVELS = 4.0
+_OTHER_SHARE = 0.02
+"""Shake, noise and drifting light leave less than 0.006 of a rendered slot beyond; other stock leaves 0.5."""
 
 
-def cut(
-    frame: Image, planogram: Planogram, to_frame: NDArray[np.float64], height: int, width: int
-) -> NDArray[np.uint8]:
+def corners(planogram: Planogram) -> Corners:
+    """Return the quads of a planogram's slots, in its order: float64, (slots, 4, 2)."""
+    return np.array([slot.quad for slot in planogram.slots], np.float64).reshape(-1, 4, 2)
+
+
+def cut(frame: Image, planogram: Planogram, to_frame: Matrix, height: int, width: int) -> Crops:
     """Return a crop of each slot, in the planogram's order: uint8, (slots, height, width, 3), RGB.
 
     Args:
@@ -30,9 +45,80 @@ def cut(
         height: Of a crop, px.
         width: Of a crop, px.
     """
-    corners = np.array([slot.quad for slot in planogram.slots], np.float64).reshape(-1, 2)
-    quads = moved(corners, to_frame).reshape(-1, 4, 2).astype(np.float32)
-    return np.stack([crop(frame, quad, height, width) for quad in quads])
+    return crops(frame, corners(planogram), to_frame, height, width)
+
+
+def crops(frame: Image, places: Corners, to_frame: Matrix, height: int, width: int) -> Crops:
+    """Return a crop of each quad: uint8, (slots, height, width, 3), RGB.
+
+    Args:
+        frame: uint8, (H, W, 3), BGR.
+        places: float64, (slots, 4, 2), px of the reference.
+        to_frame: From px of the reference to px of the frame, (3, 3).
+        height: Of a crop, px.
+        width: Of a crop, px.
+    """
+    made = np.empty((len(places), height, width, 3), np.uint8)
+    quads = moved(places.reshape(-1, 2), to_frame).reshape(-1, 4, 2).astype(np.float32)
+    for row, quad in enumerate(quads):
+        made[row] = crop(frame, quad, height, width)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbs:
+    """A thumbnail of each slot, twice.
+
+    Attributes:
+        grey: uint8, (slots, 16, 12): as sharp as the glance, to see what moves.
+        colour: uint8, (slots, 16, 12, 3), RGB: blurred, to be compared over a long time.
+    """
+
+    grey: NDArray[np.uint8]
+    colour: Crops
+
+
+class Windows:
+    """Where the pixels of each slot's thumbnail lie.
+
+    Args:
+        places: float64, (slots, 4, 2), px of the reference.
+    """
+
+    def __init__(self, places: Corners) -> None:
+        self._grid = _grid(places)
+
+    def thumbs(self, glance: Glance, to_frame: Matrix) -> Thumbs:
+        """Return a thumbnail of each slot.
+
+        Args:
+            glance: Of the frame.
+            to_frame: From px of the reference to px of the frame, (3, 3).
+        """
+        grey = self._picked(glance.grey, np.linalg.inv(glance.to_frame) @ to_frame)
+        colour = self._picked(glance.colour, np.linalg.inv(glance.colour_to_frame) @ to_frame)
+        shape = (-1, _THUMB_HEIGHT, _THUMB_WIDTH)
+        rgb = np.asarray(cv2.cvtColor(colour, cv2.COLOR_BGR2RGB), np.uint8)
+        return Thumbs(grey.reshape(shape), rgb.reshape(*shape, 3))
+
+    def _picked(self, picture: NDArray[np.uint8], transform: Matrix) -> NDArray[np.uint8]:
+        """Return a picture's pixels in the windows, (slots, pixels, ...); `align` only makes affine moves."""
+        affine = transform[:2].astype(np.float32)
+        where = affine[:, :2] @ self._grid.reshape(2, -1) + affine[:, 2:]
+        x, y = where.reshape(self._grid.shape)
+        picked = cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(picked, np.uint8)
+
+
+def _grid(places: Corners) -> NDArray[np.float32]:
+    """Return the middle of each thumbnail's pixel, px of the reference: float32, (2, slots, 16 * 12)."""
+    down = ((np.arange(_THUMB_HEIGHT) + 0.5) / _THUMB_HEIGHT)[:, None]
+    right = ((np.arange(_THUMB_WIDTH) + 0.5) / _THUMB_WIDTH)[None, :]
+    top_left, top_right, bottom_right, bottom_left = places.transpose(1, 2, 0)[..., None, None]
+    upper = top_left + right * (top_right - top_left)
+    lower = bottom_left + right * (bottom_right - bottom_left)
+    grid = upper + down * (lower - upper)
+    return np.asarray(grid.reshape(2, len(places), _THUMB_HEIGHT * _THUMB_WIDTH), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +127,99 @@ class Stillness:
 
     before: NDArray[np.float32] | None = None
 
-    def step(self, crops: NDArray[np.uint8]) -> tuple["Stillness", NDArray[np.bool_]]:
+    def step(self, pictures: NDArray[np.uint8]) -> tuple["Stillness", NDArray[np.bool_]]:
         """Fold in the next frame.
 
         Args:
-            crops: uint8, (slots, height, width, 3), RGB.
+            pictures: Grey thumbnails, uint8, (slots, 16, 12), or crops of any size, uint8,
+                (slots, height, width, 3), RGB.
 
         Returns:
             The new memory, and for each slot whether it stands still: a hand, or goods on their
             way, move; light that changes as a whole does not count.
         """
-        now = np.stack([_thumb(picture) for picture in crops])
+        now = _in_usual_light(pictures)
         if self.before is None:
-            return Stillness(now), np.zeros(len(crops), np.bool_)
-        changed = (np.abs(now - self.before) > _CHANGED_LEVELS).mean(axis=(1, 2))
-        return Stillness(now), changed < _MOVING_SHARE
+            return Stillness(now), np.zeros(len(now), np.bool_)
+        changed = np.count_nonzero(np.abs(now - self.before) > _CHANGED_LEVELS, axis=1)
+        return Stillness(now), np.asarray(changed < _MOVING_SHARE * now.shape[1], np.bool_)
 
 
-def _thumb(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return a small grey picture, float32, as if the light had its usual strength."""
-    small = cv2.resize(picture, _THUMB, interpolation=cv2.INTER_AREA)
-    grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.float32)
-    return np.asarray(grey * (118.0 / max(float(grey.mean()), 8.0)), np.float32)
+def _in_usual_light(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return small grey pictures as if the light had its usual strength: float32, (slots, 16 * 12)."""
+    if pictures.shape[1:] != (_THUMB_HEIGHT, _THUMB_WIDTH):
+        pictures = np.stack([_thumb(picture) for picture in pictures])
+    grey = pictures.reshape(len(pictures), -1).astype(np.float32)
+    light = grey.mean(axis=1, keepdims=True)
+    return np.asarray(grey * (_LIGHT / np.maximum(light, 8.0)), np.float32)
+
+
+def _thumb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    small = cv2.resize(picture, (_THUMB_WIDTH, _THUMB_HEIGHT), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the model saw last of each slot.
+
+    Attributes:
+        colour: uint8, (slots, 16, 12, 3), RGB.
+        at: float64, (slots,): seconds of the camera; -inf: nothing, or it has moved since.
+    """
+
+    colour: Crops
+    at: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate says of a frame.
+
+    Attributes:
+        still: bool, (slots,): stands still.
+        due: bool, (slots,): stands still, and the model must see it.
+    """
+
+    still: NDArray[np.bool_]
+    due: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Which slots the model must see."""
+
+    stillness: Stillness = field(default_factory=Stillness)
+    seen: Seen | None = None
+
+    def step(
+        self, thumbs: Thumbs, at: float, *, settled: NDArray[np.bool_], refresh_s: float
+    ) -> tuple["Gate", Verdict]:
+        """Fold in the next frame; what is due counts as seen.
+
+        Args:
+            thumbs: Of the frame.
+            at: Of the frame, seconds of the camera.
+            settled: bool, (slots,): what the model said of it counts already.
+            refresh_s: How old an answer may become.
+        """
+        stillness, still = self.stillness.step(thumbs.grey)
+        now = thumbs.colour
+        seen = self.seen or Seen(now, np.full(len(now), -np.inf))
+        # Compared with what the model saw, not with the frame before: what comes slowly is seen as well.
+        due = still & (~settled | (at - seen.at >= refresh_s) | _other(now, seen.colour))
+        if still.all() and not due.any():
+            return Gate(stillness, seen), Verdict(still, due)
+        # What has moved is not what it was, however like it it looks.
+        moments = np.where(due, at, np.where(still, seen.at, -np.inf))
+        shown = np.where(due[:, None, None, None], now, seen.colour)
+        return Gate(stillness, Seen(shown, moments)), Verdict(still, due)
+
+
+def _other(now: Crops, seen: Crops) -> NDArray[np.bool_]:
+    """Return which pictures are not those that were seen, (slots,): colours count, noise does not."""
+    values = now.reshape(len(now), -1)
+    limits = np.clip(values.mean(axis=1) * (_OTHER_LEVELS / _LIGHT), _LEAST_LEVELS, _OTHER_LEVELS)
+    apart = np.asarray(cv2.absdiff(values, seen.reshape(len(seen), -1)), np.uint8)
+    beyond = np.count_nonzero(apart > limits.astype(np.uint8)[:, None], axis=1)
+    return np.asarray(beyond > _OTHER_SHARE * values.shape[1], np.bool_)
