@@ -22,9 +22,6 @@ from edge_agent.contracts.messages import Availability
 from edge_agent.contracts.planogram import Planogram, Product
 from edge_agent.contracts.topics import DeviceTopics
 
-REMOVAL = b""
-"""Published to the same topic, retained: Home Assistant forgets the device, and the broker the message."""
-
 JsonObject = dict[str, object]
 
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
@@ -51,6 +48,11 @@ def message(device: DeviceConfig, shelf: Planogram, topics: DeviceTopics, *, ver
     """Return the message as it goes over the wire."""
     value = document(device, shelf, topics, version=version)
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def removal() -> bytes:
+    """Return the message that takes it all back: retained on the same topic, it leaves nothing behind."""
+    return b""
 
 
 def document(device: DeviceConfig, shelf: Planogram, topics: DeviceTopics, *, version: str) -> JsonObject:

@@ -30,9 +30,7 @@ def epcis(
     ] = None,
     base_uri: Annotated[
         str | None,
-        typer.Option(
-            help="A web address of yours, to name shelves without --gln and products without a GTIN."
-        ),
+        typer.Option(help="A web address of yours: names shelves without --gln, products without a GTIN."),
     ] = None,
     offset: Annotated[str, typer.Option(help="The store's offset from UTC, like +01:00.")] = "+00:00",
     created: Annotated[
