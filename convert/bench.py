@@ -22,6 +22,8 @@ import numpy as np
 
 import convert
 import edge_agent
+from convert import trial
+from edge_agent.classifier import TfliteModel
 from edge_agent.contracts import bundle
 from edge_agent.contracts import run as runs
 from edge_agent.contracts.errors import BundleError, UsageError
@@ -219,12 +221,10 @@ def float_twin(original: bundle.Bundle, content: bytes, folder: Path) -> Path:
     Raises:
         BundleError: It is no float32 model of the same shapes.
     """
-    # Loads the runtime, which the rest of this process does not need.
-    from edge_agent.classifier import TfliteModel  # noqa: PLC0415
-
+    trial.require_run(content, "the float model")
     model, spec = TfliteModel(content), original.manifest.input
     wanted = ((1, spec.height, spec.width, 3), len(original.manifest.labels))
-    received = (model.input.shape, model.output.shape[-1])
+    received = (model.input.shape, model.output.shape[-1] if model.output.shape else 1)
     if model.input.dtype != np.float32 or received != wanted:
         raise BundleError(
             f"Expected: a float32 model with an input of {wanted[0]} and {wanted[1]} outputs. "
@@ -297,7 +297,7 @@ def _ask(stage: Path, python: str, *arguments: str) -> dict[str, Any]:
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise _ChildError(str(exc)) from exc
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise _ChildError(f"{lines[-1]:.300}".removesuffix("."))
+        how = trial.ending(done.returncode, done.stderr)
+        raise _ChildError(f"the runtime itself died ({how})" if done.returncode < 0 else how)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert import calibration, layers, package, parity, pixels, quantize
+from convert.device import Device
 from convert.parity import Answers
 from convert.recipe import Budget, FloatForm, Qat, Quantizer, Recipe
 from convert.source import Network, Source
-from edge_agent.classifier import TfliteModel, pixel_table
+from edge_agent.classifier import TfliteModel
 from edge_agent.contracts import bundle
 from edge_agent.contracts.errors import DataError, GateError
 from edge_agent.contracts.scoring import Floats, accuracy, softmax
@@ -74,29 +75,10 @@ class _Attempt:
 
     how: Literal["ptq", "qat"]
     content: bytes
-    device: "Device"
+    device: Device
     temperature: float
     card: bundle.Scorecard
     lost: list[str]
-
-
-class Device:
-    """A TFLite model before it is a bundle, run as the device will: raw pixels in.
-
-    Args:
-        model: Of any input type.
-        expected: What it takes for a pixel.
-    """
-
-    def __init__(self, model: TfliteModel, expected: pixels.Pixels) -> None:
-        height, width = model.input.shape[1:3]
-        self.output = model.output
-        self.spec = bundle.InputSpec(height=height, width=width, pixels=pixels.table(expected, model.input))
-        self._model, self._table = model, pixel_table(self.spec, model.input)
-
-    def scores(self, images: NDArray[np.uint8]) -> Floats:
-        """Return float32 (n, classes) of uint8 (n, height, width, 3) RGB."""
-        return self._model.answers(images, self._table)
 
 
 def make(

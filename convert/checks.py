@@ -6,9 +6,12 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from edge_agent.contracts.bundle import InputSpec
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.scoring import Floats
+from edge_agent.contracts.validation import explain
 
 Output = Literal["logits", "probabilities"]
 Shape = tuple[int | None, ...]
@@ -18,6 +21,10 @@ _CHANNELS = 3
 _ONE = 1e-2
 """How far probabilities may add up to something else: some are of half precision."""
 EXPORT = "export it where it was made as a SavedModel: `model.export(FOLDER)`, and import that folder"
+SMALLER = (
+    "a device cuts one product out of a frame; export the model again with a smaller input, for example "
+    "keras.Input((96, 96, 3))"
+)
 FIXED = "export the model again with a fixed input, for example keras.Input((96, 96, 3))"
 PARTS = "export the part that takes a picture and gives the scores"
 _THREE = (
@@ -39,19 +46,21 @@ def noise(height: int, width: int, count: int) -> NDArray[np.uint8]:
     """
     rng = np.random.default_rng(0)
     down, across = np.linspace(0, 1, height)[:, None, None], np.linspace(0, 1, width)[None, :, None]
-    made = []
-    for number in range(count):
+    made = np.empty((count, height, width, 3), np.uint8)
+    # Rounded one by one: as float64 all of them would take gigabytes.
+    for number, picture in enumerate(made):
         first, second, third = rng.uniform(0, 255, (3, 1, 1, 3))
         shades = first + (second - first) * down + (third - first) * across
-        made.append(shades + rng.normal(0, 8.0 * (1 + number % 8), (height, width, 3)))
-    return np.asarray(np.clip(np.rint(made), 0, 255), np.uint8)
+        noisy = shades + rng.normal(0, 8.0 * (1 + number % 8), (height, width, 3))
+        picture[:] = np.clip(np.rint(noisy), 0, 255)
+    return made
 
 
 def require_picture(shape: Shape, where: str) -> tuple[int, int]:
     """Return height and width of an input, (batch, height, width, 3); the batch is None, -1 or 1.
 
     Raises:
-        DataError: The input is of another shape, or of unknown size.
+        DataError: The input is of another shape, of unknown size, or larger than a bundle allows.
     """
     sizes = tuple(None if size in {None, -1} else size for size in shape)
     if len(sizes) != _RANK or sizes[3] not in {_CHANNELS, None}:
@@ -66,6 +75,14 @@ def require_picture(shape: Shape, where: str) -> tuple[int, int]:
     height, width, channels = sizes[1:]
     if height is None or width is None or channels is None:
         raise DataError(f"Expected: a fixed height and width in {where}. Received: {shape}.", hint=FIXED)
+    try:
+        InputSpec(height=height, width=width)
+    except ValidationError as exc:
+        raise DataError(
+            f"Expected: an input that a bundle can have in {where}. "
+            f"Received: {height}x{width} px ({explain(exc)}).",
+            hint=SMALLER,
+        ) from exc
     return height, width
 
 
@@ -75,8 +92,8 @@ def require_classes(shape: Shape, classes: int) -> None:
     Raises:
         DataError: It is of another shape or number.
     """
-    if shape[-1] != classes or any(size not in {None, -1, 1} for size in shape[:-1]):
-        single = shape[-1] == 1
+    if shape[-1:] != (classes,) or any(size not in {None, -1, 1} for size in shape[:-1]):
+        single = shape[-1:] in {(), (1,)}
         raise DataError(
             f"Expected: a score for each of the {classes} labels. Received: an output of {shape}.",
             hint="a single score (a sigmoid) is not enough: export the model with two outputs"

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.classifier import Classifier, calibrated
-from edge_agent.contracts import bundle, dataset, photos
+from convert import labelled, trial
+from edge_agent.classifier import calibrated
+from edge_agent.contracts import bundle
 from edge_agent.contracts.bundle import Manifest
-from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.photos import Dataset, Part, Photo, Progress, Rejected
+from edge_agent.contracts.photos import Part, Photo, Progress, Rejected
 from edge_agent.contracts.scoring import (
     Floats,
     Labels,
@@ -124,13 +124,11 @@ def evaluate(
         BundleError: The bundle cannot be used.
         DataError: The photos cannot be used, or have classes that the model does not know.
     """
-    classifier = Classifier(bundle.read(path))
-    found = dataset.read(data, levels=levels).relabelled(classifier.labels)
+    classifier = trial.classifier(bundle.read(path))
+    found = labelled.read(data, classifier.labels, levels=levels)
     if part is not None:
-        found = _only(found, part)
-    pictures, rejected = photos.decode(found, classifier.height, classifier.width, progress)
-    if not len(pictures):
-        raise DataError(f"Expected: readable photos in {data}. Received: {len(rejected)}, all unreadable.")
+        found = labelled.only(found, part)
+    pictures, rejected = labelled.decode(found, classifier.height, classifier.width, progress)
     scores = classifier.scores(pictures.images)
     return judged(classifier.manifest, pictures.labels, scores, coarse=found.coarse, rejected=rejected)
 
@@ -175,14 +173,3 @@ def _by_class(labels: list[str], table: NDArray[np.int64]) -> list[ClassFigures]
 
 def _known(share: float) -> float | None:
     return None if math.isnan(share) else share
-
-
-def _only(found: Dataset, part: Part) -> Dataset:
-    kept = [photo for photo in found.photos if photo.part == part]
-    if not kept:
-        there = sorted({photo.part or "none named" for photo in found.photos})
-        raise DataError(
-            f"Expected: photos of the part {part!r}. Received: {', '.join(there)}.",
-            hint="leave --split out to use every photo",
-        )
-    return Dataset(found.path, found.classes, kept, found.rejected, found.coarse)

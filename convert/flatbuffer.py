@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 
 from edge_agent.contracts.errors import BundleError
 
@@ -28,6 +30,7 @@ _BITS = {
     "float8_e4m3fn": 8, "float8_e5m2": 8, "bool": 8, "int2": 2, "int4": 4, "uint4": 4, "int8": 8,
     "uint8": 8, "int16": 16, "uint16": 16, "int32": 32, "uint32": 32, "int64": 64, "uint64": 64,
 }  # fmt: skip
+_FLOATS = {"float16": "<f2", "bfloat16": "<u2", "float32": "<f4", "float64": "<f8"}
 _DTYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if name.isupper()}
 _OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()}
 _ACTIVATIONS = {value: name for name, value in vars(schema.ActivationFunctionType).items() if name.isupper()}
@@ -161,6 +164,30 @@ def floats(graph: Graph) -> list[FloatUse]:
         for tensor in (one.tensors[index] for index in (*operator.inputs, *operator.outputs) if index >= 0)
         if tensor.is_float
     ]
+
+
+def constants(content: bytes, graph: Graph) -> Iterator[tuple[str, NDArray[np.floating[Any]]]]:
+    """Yield name and values of every constant float tensor; data that tensors share come once.
+
+    Args:
+        content: The file.
+        graph: What `read` made of it.
+    """
+    model = schema.Model.GetRootAs(content, 0)
+    shared = {tensor.buffer: tensor for one in graph.all for tensor in one.tensors if tensor.constant_bytes}
+    for tensor in shared.values():
+        if tensor.dtype not in _FLOATS:
+            continue
+        buffer = model.Buffers(tensor.buffer)
+        outside = buffer.Offset() > 1
+        start = buffer.Offset() if outside else 0
+        held = content[start : start + buffer.Size()] if outside else buffer.DataAsNumpy().tobytes()
+        whole = len(held) - len(held) % (_BITS[tensor.dtype] // 8)
+        values = np.frombuffer(held[:whole], _FLOATS[tensor.dtype])
+        if tensor.dtype == "bfloat16":
+            # The upper half of a float32.
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        yield tensor.name, values
 
 
 def read(content: bytes) -> Graph:

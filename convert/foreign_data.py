@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from convert import labelled
 from convert.calibration import content_hash
-from edge_agent.contracts import dataset, photos
+from edge_agent.contracts import photos
 from edge_agent.contracts.bundle import LabelEntry
-from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.photos import Photo, Pictures, Progress, Rejected
 from edge_agent.contracts.run import Samples
 
@@ -47,19 +47,17 @@ def read(
     Raises:
         DataError: The photos cannot be used, or have classes that the model does not know.
     """
-    found = dataset.read(data).relabelled([entry.label for entry in classes])
-    pictures, rejected = photos.decode(found, height, width, progress)
-    if not len(pictures):
-        raise DataError(f"Expected: readable photos in {data}. Received: {len(rejected)}, all unreadable.")
+    found = labelled.read(data, [entry.label for entry in classes])
+    pictures, rejected = labelled.decode(found, height, width, progress)
     judge = _held(pictures, seed)
     return Photos(_samples(pictures, ~judge), _samples(pictures, judge), rejected)
 
 
 def _held(pictures: Pictures, seed: int) -> NDArray[np.bool_]:
     parts = [photo.part for photo in pictures.photos]
-    for held in ("test", "val"):
-        if held in parts and "train" in parts:
-            return np.array([part == held for part in parts])
+    held = labelled.judging(pictures.photos)
+    if held is not None and "train" in parts:
+        return np.array([part == held for part in parts])
     rng = np.random.default_rng(seed)
     judge = np.zeros(len(pictures), bool)
     groups = photos.together(pictures, np.arange(len(pictures)))

@@ -11,6 +11,7 @@ from edge_agent.classifier import Tensor
 from edge_agent.contracts.errors import DataError, UsageError
 
 PixelTable = Literal["raw"] | list[float]
+_LARGEST = float(np.finfo(np.float32).max)
 _CLOSE = 0.01
 """Of a range's width: how far the ends of an integer input may lie from those of a range it is taken for."""
 
@@ -47,7 +48,8 @@ def parse(text: str) -> Pixels:
         scale, offset = (float(number) for number in text.split(","))
     except ValueError:
         scale, offset = math.nan, 0.0
-    if not (math.isfinite(scale) and math.isfinite(offset) and scale):
+    # NaN is not below it, and what float32 cannot hold is no number to the model either.
+    if not (scale and all(abs(end) <= _LARGEST for end in (offset, 255 * scale + offset))):
         raise UsageError(
             f"Expected: --pixels as {', '.join(RANGES)}, or SCALE,OFFSET. Received: {text!r}.",
             hint="a pixel p from 0 to 255 goes in as p * SCALE + OFFSET",

@@ -1,15 +1,17 @@
 """A `.tflite` that is ready: into a bundle as it is, with what the device must know to feed it."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convert import checks, flatbuffer, package, pixels
-from convert.bundling import Device
+from convert import checks, flatbuffer, package, pixels, trial
 from convert.checks import Output
+from convert.device import Device
 from convert.flatbuffer import Graph
 from convert.pixels import Pixels
 from edge_agent.classifier import Tensor, TfliteModel
@@ -63,8 +65,9 @@ def read(path: Path, classes: list[LabelEntry], *, wanted: Pixels | None, output
         output: What comes out; None: what its last operator says.
 
     Raises:
-        BundleError: It is no TFLite model, a damaged one, or no picture classifier.
-        DataError: Its shapes are not fixed, or it gives another number of scores.
+        BundleError: It is no TFLite model, a damaged one, one that the runtime dies on, or no picture
+            classifier.
+        DataError: Its shapes are not fixed, it gives another number of scores, or weights are no numbers.
         UsageError: It does not say what a pixel is.
     """
     try:
@@ -74,7 +77,11 @@ def read(path: Path, classes: list[LabelEntry], *, wanted: Pixels | None, output
     graph = flatbuffer.read(content)
     for index in graph.inputs:
         checks.require_picture(graph.tensors[index].shape, str(path))
+    checks.require_numbers(_weights(content, graph))
+    trial.require_run(content, str(path))
     model = TfliteModel(content)
+    # Again: a file may describe itself in two ways, and this one counts.
+    checks.require_picture(model.input.shape, str(path))
     checks.require_classes(model.output.shape, len(classes))
     return Ready(
         path=path,
@@ -127,6 +134,16 @@ def make(
         ),
     )
     return package.write(out, ready.content, described, golden)
+
+
+def _weights(content: bytes, graph: Graph) -> Iterator[tuple[str, NDArray[Any]]]:
+    for name, values in flatbuffer.constants(content, graph):
+        # A single infinity is no weight: padding before a maximum is done with it.
+        if values.size > 1 or np.isnan(values).any():
+            yield name, values
+    for one in graph.all:
+        for tensor in one.tensors:
+            yield f"the scales of {tensor.name}", np.array(tensor.scales, np.float32)
 
 
 def _pixels(entrance: Tensor) -> Pixels:

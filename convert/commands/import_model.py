@@ -1,5 +1,6 @@
 """`shelfkit convert import MODEL`: a model that nobody here trained, to a bundle."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +13,15 @@ from convert.checks import Output
 from convert.commands import making
 from convert.pixels import RANGES, parse
 from convert.recipe import QATS, QUANTIZERS, Budget, Recipe
-from edge_agent.contracts import dataset, photos
+from edge_agent.classifier import Classifier
 from edge_agent.contracts.bundle import Bundle, LabelEntry
 from edge_agent.contracts.command import one_of, print_json, shown
 from edge_agent.contracts.errors import UsageError
+from edge_agent.contracts.photos import Rejected
 from edge_agent.contracts.scoring import fit_temperature
 
 if TYPE_CHECKING:
+    from convert.labelled import Held
     from convert.ready import Ready
     from convert.source import Network, Source
 
@@ -84,12 +87,13 @@ def import_model(  # noqa: PLR0913, PLR0917 - one parameter for each option
     making.prepare_keras()
     from convert import foreign, ready  # noqa: PLC0415 - seconds, after all arguments were seen
 
-    called = name or model.stem or model.name
+    called = name or (model.stem or model.resolve().name)[: making.NAME_LENGTH]
     if foreign.kind_of(model) == "tflite":
         found = ready.read(model, classes, wanted=wanted, output=kind)
-        candidates = _pictures(found, golden, data)
-        made = ready.make(found, out, name=called, bundle_version=version, shown=candidates)
-        _tell(made, data, as_json=as_json)
+        held = None if data is None else _held(found, data)
+        pictures = _pictures(found, golden, held)
+        made = ready.make(found, out, name=called, bundle_version=version, shown=pictures)
+        _tell(made, held, as_json=as_json)
         return
     network = foreign.load(model, wanted or RANGES["0..1"], classes=len(classes), output=kind)
     typer.echo(f"the model gives {network.output}", err=True)
@@ -118,8 +122,7 @@ def _source(
     found = foreign_data.read(
         data, classes, network.height, network.width, seed=seed, progress=shown("reading photos")
     )
-    for item in found.rejected:
-        typer.echo(f"left out: {item.name}: {item.reason}", err=True)
+    _tell_rejected(found.rejected)
     temperature = 1.0
     if network.output == "logits" and len(found.calibration.ids):
         temperature = fit_temperature(found.calibration.labels, network.scores(found.calibration.images))
@@ -136,32 +139,56 @@ def _source(
     )
 
 
-def _pictures(ready: "Ready", golden: Path | None, data: Path | None) -> NDArray[np.uint8] | None:
+def _held(ready: "Ready", data: Path) -> "Held":
+    """Return the photos that a ready model is measured on."""
+    from convert import labelled  # noqa: PLC0415 - only with photos
+
+    labels = [entry.label for entry in ready.classes]
+    found = labelled.held(data, labels, ready.height, ready.width, shown("reading photos"))
+    _tell_rejected(found.rejected)
+    return found
+
+
+def _pictures(ready: "Ready", golden: Path | None, held: "Held | None") -> NDArray[np.uint8] | None:
     """Return pictures for the golden vectors of a ready model, if there are any."""
     if golden is not None:
         return making.pictures(golden, ready.height, ready.width)
-    if data is None:
+    if held is None:
         return None
-    found = dataset.read(data).relabelled([entry.label for entry in ready.classes])
-    decoded, _ = photos.decode(found, ready.height, ready.width, shown("reading photos"))
-    return decoded.images[:_CANDIDATES]
+    from convert import labelled  # noqa: PLC0415 - only with photos
+
+    return np.asarray(held.pictures.images[labelled.spread(held.pictures, _CANDIDATES)])
 
 
-def _tell(made: Bundle, data: Path | None, *, as_json: bool) -> None:
+def _tell(made: Bundle, held: "Held | None", *, as_json: bool) -> None:
     """Say what the bundle is, and how good, where there are photos to say it by."""
     figures: dict[str, object] = {"bundle": str(made.path), "sha256": made.sha256, "n": 0}
-    if data is not None:
+    text = ""
+    if held is not None:
         from convert import evaluate  # noqa: PLC0415 - only with photos
 
-        found = evaluate.evaluate(made.path, data, part=None, levels="fine", progress=shown("reading photos"))
-        figures |= {"n": found.n, "accuracy": found.accuracy, "accuracy_95": list(found.interval)}
+        scores = Classifier(made).scores(held.pictures.images)
+        found = evaluate.judged(
+            made.manifest, held.pictures.labels, scores, coarse=held.coarse, rejected=held.rejected
+        )
+        figures |= {
+            "part": held.part,
+            "n": found.n,
+            "accuracy": found.accuracy,
+            "accuracy_95": list(found.interval),
+        }
+        part = f" of the part {held.part!r}" if held.part else ""
+        text = f"\n  {100 * found.accuracy:.2f} % of {found.n} photos{part} right"
     if as_json:
         print_json(figures)
         return
     manifest = made.manifest
     typer.echo(
         f"{made.path}: {len(manifest.labels)} classes, {manifest.input.height}x{manifest.input.width} px, "
-        f"gives {manifest.output.kind}; golden vectors hold"
+        f"gives {manifest.output.kind}; golden vectors hold{text}"
     )
-    if data is not None:
-        typer.echo(f"  {100 * float(str(figures['accuracy'])):.2f} % of {figures['n']} photos right")
+
+
+def _tell_rejected(rejected: Iterable[Rejected]) -> None:
+    for item in rejected:
+        typer.echo(f"left out: {item.name}: {item.reason}", err=True)

@@ -37,7 +37,7 @@ Qat = Annotated[
 ]
 Quantizer = Annotated[str, typer.Option(help="Which one calibrates: tensorflow or litert.")]
 Version = Annotated[str, typer.Option(help="Version of the bundle.")]
-_NAME_LENGTH = 64
+NAME_LENGTH = 64
 
 
 def check_names(out: Path, name: str, version: str) -> None:
@@ -51,8 +51,8 @@ def check_names(out: Path, name: str, version: str) -> None:
             f"Expected: --out as a new folder. Received: {out}, which exists.",
             hint="name another one; a bundle is never written over another",
         )
-    if not (0 < len(version) <= _NAME_LENGTH and len(name) <= _NAME_LENGTH):
-        raise UsageError(f"Expected: --version and --name of up to {_NAME_LENGTH} characters.")
+    if not (0 < len(version) <= NAME_LENGTH and len(name) <= NAME_LENGTH):
+        raise UsageError(f"Expected: --version and --name of up to {NAME_LENGTH} characters.")
 
 
 def pictures(folder: Path, height: int, width: int) -> NDArray[np.uint8]:

@@ -19,11 +19,11 @@ def verify(
       shelfkit convert verify bundle
       shelfkit convert verify bundle --json
     """  # noqa: D301 - click needs the character itself to keep the lines
-    from edge_agent.classifier import Classifier  # noqa: PLC0415
+    from convert import trial  # noqa: PLC0415
     from edge_agent.contracts.bundle import read  # noqa: PLC0415
 
     checked = read(bundle)
-    Classifier(checked).check_golden()
+    trial.classifier(checked).check_golden()
     manifest = checked.manifest
     if as_json:
         print_json({"sha256": checked.sha256, "manifest": manifest.model_dump(mode="json")})
