@@ -160,7 +160,9 @@ def refuse(path: Path, exc: Exception) -> NoReturn:
         DataError: Always.
     """
     # A KeyError's text is only the key.
-    said = " ".join(f"{type(exc).__name__}: {exc}".split())
+    # Keras puts the whole configuration of a model in front of what is wrong with it.
+    text = str(exc).rpartition("Exception encountered: ")[2]
+    said = " ".join(f"{type(exc).__name__}: {text}".split())
     raise DataError(
         f"Expected: a whole model of known layers in {path}. Received: {said[:300]}.", hint=EXPORT
     ) from exc

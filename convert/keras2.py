@@ -4,6 +4,7 @@ Built again from its own configuration, its weights copied, and both shown to gi
 layer that this module does not know is a clear error, never a guess.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,9 @@ from convert.source import Network
 from edge_agent.contracts.errors import GateError
 
 _EQUAL = 1e-4
-_HINT = "this network can be quantized after training only: --qat never, and no --prune or --cluster"
+_HINT = "this architecture can be quantized after training only: --qat never, and no --prune or --cluster"
+# Operations written without a layer around them, as Keras 2 names them; the library fails on them.
+_BARE = {"TFOpLambda", "SlicingOpLambda"}
 # The settings of a layer that both Kerases share; everything else must be at its default.
 _SETTINGS: dict[str, tuple[str, ...]] = {
     "Conv2D": ("filters", "kernel_size", "strides", "padding", "use_bias", "activation"),
@@ -49,6 +52,7 @@ def twin_of(network: Network, images: NDArray[np.uint8]) -> Any:  # noqa: ANN401
             "Expected: a Keras model to train further. Received: a network without its layers.", hint=_HINT
         )
     if isinstance(model, tf_keras.Model):
+        _refuse_unknown(layer for layer in model.layers if type(layer).__name__ in _BARE)
         twin = tf_keras.models.clone_model(model)
         twin.set_weights(model.get_weights())
     else:
@@ -73,17 +77,13 @@ def rebuild(model: Any) -> Any:  # noqa: ANN401 - Keras has no types
     Raises:
         GateError: It has a layer that is not known here.
     """
+    _refuse_unknown(layer for layer in model.layers if type(layer).__name__ not in {"InputLayer", *_SETTINGS})
     made: dict[str, Any] = {}
     for layer in model.layers:
         kind = type(layer).__name__
         if kind == "InputLayer":
             made[layer.name] = tf_keras.Input(layer.batch_shape[1:], name=layer.name)
             continue
-        if kind not in _SETTINGS:
-            raise GateError(
-                f"Expected: one of {', '.join(_SETTINGS)}. Received: a layer {kind} ({layer.name}).",
-                hint=_HINT,
-            )
         twin = _twin(layer, kind)
         inputs = [made[tensor._keras_history.operation.name] for tensor in _inputs(layer)]  # noqa: SLF001 - the only way to walk a graph
         made[layer.name] = twin(inputs[0] if len(inputs) == 1 else inputs)
@@ -93,6 +93,22 @@ def rebuild(model: Any) -> Any:  # noqa: ANN401 - Keras has no types
         if layer.weights:
             twin_model.get_layer(layer.name).set_weights(_weights(layer))
     return twin_model
+
+
+def _refuse_unknown(layers: Iterable[Any]) -> None:
+    """Refuse layers of an architecture that cannot be trained with quantization, pruning or clustering."""
+    found: dict[str, str] = {}
+    for layer in layers:
+        found.setdefault(type(layer).__name__, layer.name)
+    if not found:
+        return
+    (kind, name), *others = found.items()
+    more = f", and others: {', '.join(other for other, _ in others)}" if others else ""
+    raise GateError(
+        "Expected: an architecture that quantization-aware training, pruning and clustering can take, of "
+        f"{', '.join(_SETTINGS)}. Received: a layer {kind} ({name}){more}.",
+        hint=_HINT,
+    )
 
 
 def _twin(layer: Any, kind: str) -> Any:  # noqa: ANN401 - Keras has no types

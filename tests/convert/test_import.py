@@ -1,6 +1,8 @@
 """Models that nobody here trained, to bundles, as a user brings them."""
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks import cifar10_sheets
 from edge_agent.classifier import Classifier
 from edge_agent.contracts import bundle
 from tests.conftest import Kit
@@ -48,6 +51,36 @@ code.save(folder + "/code.keras")
 two = keras.Input((32, 32, 3), name="one"), keras.Input((32, 32, 3), name="other")
 flat = keras.layers.Flatten()(keras.layers.Add()(list(two)))
 keras.Model(two, keras.layers.Dense(3)(flat)).save(folder + "/pair.keras")
+
+def small(k, size, between):
+    inputs = k.Input(size)
+    outputs = k.layers.Dense(3)(k.layers.GlobalAveragePooling2D()(between(inputs)))
+    return k.Model(inputs, outputs)
+
+class Doubled(tf_keras.layers.Layer):
+    def call(self, value):
+        return 2 * value
+
+class Tripled(keras.layers.Layer):
+    def call(self, value):
+        return 3 * value
+
+small(tf_keras, (32, 32, 3), Doubled()).save(folder + "/own2.h5")
+small(keras, (32, 32, 3), Tripled()).save(folder + "/own3.keras")
+small(keras, (32, 32, 1), lambda value: value).save(folder + "/grey.keras")
+small(keras, (1025, 32, 3), lambda value: value).save(folder + "/large.keras")
+small(keras, (32, 32, 3), keras.ops.sin).save(folder + "/sine.keras")
+"""
+BACKBONES = """
+import sys
+import keras
+import tf_keras
+
+size, folder = (32, 32, 3), sys.argv[1]
+keras.applications.MobileNetV3Small(size, weights=None, classes=3).save(folder + "/mobilenet.keras")
+efficient = keras.applications.EfficientNetV2B0(input_shape=size, weights=None, classes=3)
+efficient.save(folder + "/efficient.keras")
+tf_keras.applications.MobileNetV3Small(size, weights=None, classes=3).save(folder + "/mobilenet.h5")
 """
 
 
@@ -109,6 +142,11 @@ def test_float_models_are_quantized_and_judged(
         (["nan.keras", "--data", "photos"], 4, "weights that are numbers"),
         (["code.keras", "--data", "photos"], 4, "Lambda layer"),
         (["pair.keras", "--data", "photos"], 4, "one input"),
+        (["own2.h5", "--data", "photos"], 4, "Unknown layer: 'Doubled'"),
+        (["own3.keras", "--data", "photos"], 4, "Could not locate class 'Tripled'"),
+        (["grey.keras", "--data", "photos"], 4, "(1, height, width, 3) in grey.keras"),
+        (["large.keras", "--data", "photos"], 4, "1025x32 px (height: Input should be less than or equal to"),
+        (["sine.keras", "--data", "photos", "--qat", "never"], 5, "integer tensors only"),
     ],
 )
 def test_what_cannot_be_imported(
@@ -118,6 +156,81 @@ def test_what_cannot_be_imported(
     done = kit("convert", "import", *given, "--out", tmp_path / "b", code=code, cwd=foreign)
     text = " ".join(done.stderr.split())
     assert any(word in text for word in said.split("|")), text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def backbones(foreign: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Networks of `keras.applications`, untrained, as both Kerases write them."""
+    folder = tmp_path_factory.mktemp("backbones")
+    subprocess.run([sys.executable, "-c", BACKBONES, str(folder)], check=True, capture_output=True)
+    shutil.copytree(foreign / "photos", folder / "photos")
+    shutil.copy(foreign / "labels.txt", folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["mobilenet.keras", "efficient.keras", "mobilenet.h5"])
+def test_training_with_quantization_says_what_architecture_it_cannot_take(
+    backbones: Path, tmp_path: Path, kit: Kit, model: str
+) -> None:
+    words = ("--labels", "labels.txt", "--data", "photos", "--pixels", "0..255", "--out", tmp_path / "b")
+    done = kit("convert", "import", model, *words, "--qat", "always", code=5, cwd=backbones)
+    said = " ".join(done.stderr.split())
+    assert "Expected: an architecture that quantization-aware training" in said
+    assert "can be quantized after training only: --qat never" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_real_network_of_keras_2(public_data: Path, tmp_path: Path, kit: Kit) -> None:
+    """MLPerf Tiny's ResNet-8, on pictures that it was trained on: they tell the drop, not how good it is."""
+    images, labels = cifar10_sheets.read_sheets(public_data / "cifar10")
+    data = tmp_path / "cifar.npz"
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    train, test = slice(0, 400), slice(400, 800)
+    np.savez(data, x_train=images[train], y_train=labels[train], x_test=images[test], y_test=labels[test])
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    words = (
+        "--labels",
+        tmp_path / "labels.txt",
+        "--data",
+        data,
+        "--pixels",
+        "0..255",
+        "--out",
+        tmp_path / "b",
+    )
+    model = public_data / "mlperf_tiny" / "pretrainedResnet.h5"
+    told = json.loads(kit("convert", "import", model, *words, "--json").stdout)
+    assert told["scorecard"]["n"] == 400
+    assert told["scorecard"]["float32"]["accuracy"] > 0.85
+    assert told["scorecard"]["drop_points"] <= 0.5
+    assert bundle.read(tmp_path / "b").manifest.label_names == names
+    again = json.loads(kit("convert", "evaluate", tmp_path / "b", data, "--split", "test", "--json").stdout)
+    assert again["accuracy"] == pytest.approx(told["scorecard"]["int8"]["accuracy"])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("interrupts")
+def test_ctrl_c_while_it_quantizes_leaves_nothing(foreign: Path, tmp_path: Path) -> None:
+    words = ("convert", "import", "three.keras", "--labels", "labels.txt", "--data", "photos")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge_agent.cli", *words, "--out", str(tmp_path / "b")],
+        cwd=foreign,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "quantizing" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -151,7 +151,7 @@ def test_a_large_file_that_was_cut_short(public_data: Path, tmp_path: Path, kit:
 
 
 def test_visual_wake_words(public_data: Path, tmp_path: Path, kit: Kit) -> None:
-    """Its input is int8 and spans 0 to 1; it sees nobody in a cat and a hot dog, and is in two minds about a bird."""
+    """Its input is int8 and spans 0 to 1; it sees nobody in a cat or a hot dog, and doubts about a bird."""
     place = public_data / "mlperf_tiny" / "vww_96_int8.tflite"
     (tmp_path / "labels.txt").write_text("nobody\nperson\n")
     options = ("--labels", tmp_path / "labels.txt", "--out", tmp_path / "bundle")
@@ -212,6 +212,7 @@ def stopped(folder: Path, number: signal.Signals) -> int:
     return process.wait(timeout=120)
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_leaves_no_half_bundle(folder: Path) -> None:
     assert stopped(folder, signal.SIGINT) == 130
     assert list((folder / "made").iterdir()) == []

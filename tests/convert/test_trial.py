@@ -176,6 +176,7 @@ def test_bench_names_what_the_runtime_died_of(whole: bytes, tmp_path: Path) -> N
         bench.bench(CIFAR, float_model=rebuilt(whole, negative_scale), **options)
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_ends_the_child_too(tmp_path: Path) -> None:
     """A trial that hangs: both processes of the group are interrupted, as a terminal does it."""
     script = (
