@@ -69,7 +69,7 @@ def compare(
                 "drop_points": 100 * (figures["float"]["accuracy"] - figures[name]["accuracy"]),
                 "agreement_with_float": float((answers[name].argmax(axis=1) == exact).mean()),
             }
-    measured.tell({"n": count, "models": figures}, result, script=_SCRIPT, at=datetime.now(tz=UTC))
+    measured.tell({"n": len(truth), "models": figures}, result, script=_SCRIPT, at=datetime.now(tz=UTC))
 
 
 def _drawn(source: Path, place: Path, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
