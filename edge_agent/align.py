@@ -11,7 +11,7 @@ of them fit, features are matched, and from then on frames are compared with the
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import cache
 
 import cv2
 import numpy as np
@@ -78,13 +78,15 @@ class Glance:
 
     Attributes:
         grey: uint8, (height, width); at most 480 px wide.
-        colour: uint8, (height / 2, width / 2, 3), BGR.
+        colour: uint8, (height / 2, width / 2, 3), BGR, blurred: a fraction of a px makes no difference.
         to_frame: From px of `grey` to px of the frame.
+        from_frame: The way back.
     """
 
     grey: NDArray[np.uint8]
     colour: Image
     to_frame: Matrix
+    from_frame: Matrix
 
     @classmethod
     def of(cls, frame: Image) -> "Glance":
@@ -96,15 +98,15 @@ class Glance:
         # print are halved, and half of a large frame need not be fetched from memory.
         small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
         half = (max(width // 2, 1), max(height // 2, 1))
-        # Blurred, so that a shift by a fraction of a px makes no difference.
         colour = cv2.blur(cv2.resize(small, half, interpolation=cv2.INTER_AREA), _SOFT)
         grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
-        return cls(np.asarray(grey, np.uint8), np.asarray(colour, np.uint8), _enlarging(small, frame))
+        ways = _resizing((height, width), (tall, wide)), _resizing((tall, wide), (height, width))
+        return cls(np.asarray(grey, np.uint8), np.asarray(colour, np.uint8), *ways)
 
     @property
-    def colour_to_frame(self) -> Matrix:
-        """From px of `colour` to px of the frame."""
-        return np.asarray(self.to_frame @ _enlarging(self.colour, self.grey), np.float64)
+    def to_colour(self) -> Matrix:
+        """From px of `grey` to px of `colour`."""
+        return _resizing(self.grey.shape, self.colour.shape[:2])
 
 
 class Aligner:
@@ -116,6 +118,8 @@ class Aligner:
 
     def __init__(self, reference: Image) -> None:
         self._shape = reference.shape[:2]
+        height, width = self._shape
+        self._corners = np.array([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]], np.float64)
         self._scale = min(_WIDTH / reference.shape[1], 1.0)
         self._orb = cv2.ORB.create(_FEATURES, fastThreshold=12)
         self._matcher = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True)
@@ -171,9 +175,7 @@ class Aligner:
 
     def apart(self, one: Matrix, other: Matrix) -> float:
         """Return how far two moves of the reference take a corner of it apart, px."""
-        height, width = self._shape
-        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
-        return float(np.linalg.norm(moved(corners, one) - moved(corners, other), axis=1).max())
+        return float(np.linalg.norm((one - other)[:2] @ self._corners, axis=0).max())
 
     def alike(self, one: Matrix, other: Matrix) -> bool:
         """Return whether two moves differ by no more than two measurements by features do."""
@@ -221,7 +223,7 @@ class Anchor:
         right, down, size = right[y, x], down[y, x], soft.shape
         u, v = (x - size[1] / 2) / size[1], (y - size[0] / 2) / size[1]
         slopes = np.array([right * u + down * v, down * u - right * v, right, down], np.float32)
-        move = np.asarray(np.linalg.inv(glance.to_frame) @ to_frame, np.float64)
+        move = np.asarray(glance.from_frame @ to_frame, np.float64)
         return cls(size, move, np.array([x, y], np.float32), soft[y, x].astype(np.float32), slopes)
 
     def follow(self, glance: Glance, guess: Matrix | None = None) -> Matrix | None:
@@ -235,7 +237,7 @@ class Anchor:
             return None
         way = np.eye(3)
         if guess is not None:
-            way = np.asarray(np.linalg.inv(glance.to_frame) @ guess @ np.linalg.inv(self.move), np.float64)
+            way = np.asarray(glance.from_frame @ guess @ np.linalg.inv(self.move), np.float64)
         found = self._found(np.asarray(cv2.blur(glance.grey, _SOFT), np.uint8), way)
         return None if found is None else np.asarray(glance.to_frame @ found @ self.move, np.float64)
 
@@ -357,11 +359,13 @@ def moved(points: NDArray[np.float64], transform: Matrix) -> NDArray[np.float64]
     )
 
 
-def _enlarging(small: NDArray[Any], large: NDArray[Any]) -> Matrix:
-    """Return the transform from px of a picture to px of a larger one: their borders meet, not the pixels."""
-    x, y = large.shape[1] / small.shape[1], large.shape[0] / small.shape[0]
+@cache
+def _resizing(old: tuple[int, ...], new: tuple[int, ...]) -> Matrix:
+    """Return the transform from px of a picture to px of a resized one: borders meet, not pixels."""
+    x, y = new[1] / old[1], new[0] / old[0]
     return np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5], [0, 0, 1]])
 
 
+@cache
 def _scaling(reference: tuple[int, ...], frame: tuple[int, ...]) -> Matrix:
     return np.diag([frame[1] / reference[1], frame[0] / reference[0], 1.0])

@@ -14,7 +14,9 @@ from edge_agent.align import Glance
 from edge_agent.contracts.events import CameraFault
 from edge_agent.contracts.preprocess import Image
 
-_SIZE = (320, 180)
+_SIZE = (240, 135)
+_SMOOTH_PX = 0.6
+_PLACES_PX = 6.75
 _DARK_MEAN = 14.0
 _BRIGHT = 250
 _OVEREXPOSED_SHARE = 0.6
@@ -30,7 +32,7 @@ class Look:
     """A frame as the judgement of faults needs it.
 
     Attributes:
-        grey: uint8, (180, 320).
+        grey: uint8, (135, 240).
         light: Mean of `grey`, levels.
         detail: How much of it there is, relative to the light.
     """
@@ -47,18 +49,18 @@ class Look:
     @classmethod
     def at(cls, glance: Glance) -> "Look":
         """Make it from a frame that was made small already."""
-        grey = np.asarray(cv2.resize(glance.grey, _SIZE, interpolation=cv2.INTER_LINEAR), np.uint8)
+        grey = np.asarray(cv2.resize(glance.grey, _SIZE, interpolation=cv2.INTER_AREA), np.uint8)
         light = cv2.mean(grey)[0]
         # Slightly blurred, or the noise of the sensor would count as detail.
-        smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 0.8)
+        smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), _SMOOTH_PX)
         _, spread = cv2.meanStdDev(cv2.Laplacian(smooth, cv2.CV_32F))
         # Relative to the light, or dusk would look like a cover.
         return cls(grey, light, float(spread[0, 0]) / max(light, 1.0))
 
     @property
     def places(self) -> NDArray[np.float32]:
-        """Where it is light and where dark, without any detail: float32, (180, 320)."""
-        return np.asarray(cv2.GaussianBlur(self.grey, (0, 0), 9), np.float32)
+        """Where it is light and where dark, without any detail: float32, (135, 240)."""
+        return np.asarray(cv2.GaussianBlur(self.grey, (0, 0), _PLACES_PX), np.float32)
 
 
 def judge(look: Look, reference: Look) -> set[CameraFault]:

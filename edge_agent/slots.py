@@ -95,8 +95,9 @@ class Windows:
             glance: Of the frame.
             to_frame: From px of the reference to px of the frame, (3, 3).
         """
-        grey = self._picked(glance.grey, np.linalg.inv(glance.to_frame) @ to_frame)
-        colour = self._picked(glance.colour, np.linalg.inv(glance.colour_to_frame) @ to_frame)
+        to_grey = np.asarray(glance.from_frame @ to_frame, np.float64)
+        grey = self._picked(glance.grey, to_grey)
+        colour = self._picked(glance.colour, glance.to_colour @ to_grey)
         shape = (-1, _THUMB_HEIGHT, _THUMB_WIDTH)
         rgb = np.asarray(cv2.cvtColor(colour, cv2.COLOR_BGR2RGB), np.uint8)
         return Thumbs(grey.reshape(shape), rgb.reshape(*shape, 3))
@@ -165,11 +166,26 @@ class Seen:
 
     Attributes:
         colour: uint8, (slots, 16, 12, 3), RGB.
+        limits: uint8, (slots, 1): how far a value may be from that without being another, levels.
         at: float64, (slots,): seconds of the camera; -inf: nothing, or it has moved since.
     """
 
     colour: Crops
+    limits: NDArray[np.uint8]
     at: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, colour: Crops, at: NDArray[np.float64]) -> "Seen":
+        """Make it; in little light differences are small."""
+        light = colour.reshape(len(colour), -1).mean(axis=1, keepdims=True)
+        limits = np.clip(light * (_OTHER_LEVELS / _LIGHT), _LEAST_LEVELS, _OTHER_LEVELS)
+        return cls(colour, limits.astype(np.uint8), at)
+
+    def other(self, now: Crops) -> NDArray[np.bool_]:
+        """Return which slots show another picture now, (slots,): colours count, noise does not."""
+        values, seen = now.reshape(len(now), -1), self.colour.reshape(len(now), -1)
+        beyond = np.count_nonzero(cv2.absdiff(values, seen) > self.limits, axis=1)
+        return np.asarray(beyond > _OTHER_SHARE * values.shape[1], np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,21 +221,12 @@ class Gate:
         """
         stillness, still = self.stillness.step(thumbs.grey)
         now = thumbs.colour
-        seen = self.seen or Seen(now, np.full(len(now), -np.inf))
+        seen = self.seen or Seen.of(now, np.full(len(now), -np.inf))
         # Compared with what the model saw, not with the frame before: what comes slowly is seen as well.
-        due = still & (~settled | (at - seen.at >= refresh_s) | _other(now, seen.colour))
+        due = still & (~settled | (at - seen.at >= refresh_s) | seen.other(now))
         if still.all() and not due.any():
             return Gate(stillness, seen), Verdict(still, due)
         # What has moved is not what it was, however like it it looks.
         moments = np.where(due, at, np.where(still, seen.at, -np.inf))
         shown = np.where(due[:, None, None, None], now, seen.colour)
-        return Gate(stillness, Seen(shown, moments)), Verdict(still, due)
-
-
-def _other(now: Crops, seen: Crops) -> NDArray[np.bool_]:
-    """Return which pictures are not those that were seen, (slots,): colours count, noise does not."""
-    values = now.reshape(len(now), -1)
-    limits = np.clip(values.mean(axis=1) * (_OTHER_LEVELS / _LIGHT), _LEAST_LEVELS, _OTHER_LEVELS)
-    apart = np.asarray(cv2.absdiff(values, seen.reshape(len(seen), -1)), np.uint8)
-    beyond = np.count_nonzero(apart > limits.astype(np.uint8)[:, None], axis=1)
-    return np.asarray(beyond > _OTHER_SHARE * values.shape[1], np.bool_)
+        return Gate(stillness, Seen.of(shown, moments)), Verdict(still, due)

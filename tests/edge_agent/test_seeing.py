@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge_agent import slots
-from edge_agent.align import Aligner, View, moved
+from edge_agent.align import Aligner, Alignment, Follower, Glance, Matrix, View, moved
 from edge_agent.camera.shelf.film import Film
 from edge_agent.camera.shelf.layout import places
 from edge_agent.camera.shelf.scene import shelf
@@ -75,6 +75,113 @@ def test_a_frame_of_another_size_is_the_same_view() -> None:
     assert found.view is View.ALIGNED
     corner = moved(np.array([[1280.0, 720.0]]), found.to_frame)[0]
     assert corner == pytest.approx([1920, 1080], abs=3)
+
+
+class Followed:
+    """A follower that counts how often it has to look for features."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.searches, self._at, search = 0, 0.0, Aligner.search
+
+        def counted(aligner: Aligner, frame: Image) -> Matrix | None:
+            self.searches += 1
+            return search(aligner, frame)
+
+        monkeypatch.setattr(Aligner, "search", counted)
+        self._follower = Follower(REFERENCE)
+
+    def align(self, picture: Image, after_s: float = 0.2) -> Alignment:
+        self._at += after_s
+        return self._follower.align(picture, Glance.of(picture), self._at)
+
+
+@pytest.fixture
+def followed(monkeypatch: pytest.MonkeyPatch) -> Followed:
+    return Followed(monkeypatch)
+
+
+def off(found: Alignment, x: float, y: float, degrees: float = 0.0) -> float:
+    """Return how far the corners of slots are from where they are in truth, px."""
+    turn = cv2.getRotationMatrix2D((640, 360), degrees, 1.0) + shift(x, y)
+    corners = slots.corners(SHELF).reshape(-1, 2)
+    truth = moved(corners, np.vstack([turn, [0, 0, 1]]))
+    return float(np.linalg.norm(moved(corners, found.exact) - truth, axis=1).max())
+
+
+def test_a_shaking_shelf_is_followed_to_a_fraction_of_a_px(followed: Followed) -> None:
+    rng = np.random.default_rng(5)
+    followed.align(REFERENCE)
+    for _ in range(20):
+        x, y, degrees = rng.uniform(-4, 4), rng.uniform(-4, 4), rng.uniform(-0.2, 0.2)
+        noisy = np.clip(shifted(REFERENCE, x, y, degrees) + rng.normal(0, 4, REFERENCE.shape), 0, 255)
+        found = followed.align(noisy.astype(np.uint8))
+        assert found.view is View.ALIGNED
+        assert off(found, x, y, degrees) < 0.5
+        if off(Alignment(View.ALIGNED, np.eye(3), np.eye(3)), x, y, degrees) > 1:
+            assert (found.to_frame == found.exact).all()
+    assert followed.searches == 1
+
+
+def test_arms_stock_and_light_do_not_lead_astray(followed: Followed) -> None:
+    film, true = Film(7), list[tuple[float, float, float]]()
+    shake = film._shake
+    film._shake = lambda moment, chance: true.append(shake(moment, chance)) or true[-1]  # type: ignore[method-assign,func-returns-value]
+    for moment in [*np.arange(0, 34, 2.0), *np.arange(60, 88, 4.0)]:
+        found = followed.align(film.frame(float(moment)))
+        assert found.view is View.ALIGNED
+        assert off(found, *true[-1]) < 0.5
+    assert followed.searches <= 2
+
+
+def test_a_shelf_that_went_further_is_searched_for_and_then_followed_there(followed: Followed) -> None:
+    followed.align(REFERENCE)
+    for x in (25, 25.5, 24.6):
+        found = followed.align(shifted(REFERENCE, x, -12, 0.4))
+        assert found.view is View.ALIGNED
+        assert off(found, x, -12, 0.4) < 0.5
+    assert followed.searches == 2
+    assert off(followed.align(REFERENCE), 0, 0) < 0.5
+
+
+def test_a_camera_that_moved_is_told_each_time_and_found_when_it_is_back(followed: Followed) -> None:
+    views = [followed.align(shifted(REFERENCE, x, 0)).view for x in (0, 120, 120.3, 119.8, 120, 0, 0.4)]
+    assert views == [View.ALIGNED, *[View.MOVED] * 4, View.ALIGNED, View.ALIGNED]
+    assert followed.searches <= 5
+
+
+def test_a_shelf_with_all_other_stock_is_followed_from_where_it_was_found(followed: Followed) -> None:
+    other = shelf({})
+    views = [followed.align(shifted(other, x, 1)) for x in (3, 3.4, 2.6, 3, 3.2)]
+    assert all(found.view is View.ALIGNED for found in views)
+    assert off(views[-1], 3.2, 1) < 1.0
+    assert followed.searches <= 3
+
+
+def test_every_few_minutes_features_have_their_say(followed: Followed) -> None:
+    for _ in range(5):
+        followed.align(REFERENCE, after_s=100.0)
+    assert followed.searches == 2
+
+
+@pytest.mark.parametrize("level", [0, 90, 255])
+def test_in_a_picture_without_anything_nothing_is_followed(followed: Followed, level: int) -> None:
+    followed.align(REFERENCE)
+    found = followed.align(np.full((720, 1280, 3), level, np.uint8))
+    assert found.view is View.UNSURE
+    assert (found.to_frame == np.eye(3)).all()
+    assert followed.align(REFERENCE).view is View.ALIGNED
+
+
+def test_a_follower_takes_frames_of_another_size_or_shape(followed: Followed) -> None:
+    large = np.asarray(cv2.resize(REFERENCE, (1920, 1080)), np.uint8)
+    corner = moved(np.array([[1280.0, 720.0]]), followed.align(large).exact)[0]
+    assert corner == pytest.approx([1920, 1080], abs=1)
+    assert followed.align(REFERENCE[:600]).view in set(View)
+
+
+def test_a_plain_reference_is_never_followed() -> None:
+    follower = Follower(np.full((360, 640, 3), 90, np.uint8))
+    assert follower.align(REFERENCE, Glance.of(REFERENCE), 0.0).view is View.UNSURE
 
 
 def dimmed(share: float) -> Image:
