@@ -83,7 +83,8 @@ def _ranges(aware: Any, twin: Any, pixels: NDArray[np.float32]) -> list[tuple[An
     ends = {name: variables for name, variables in ends.items() if variables}
     watched = tf_keras.Model(twin.inputs, [twin.get_layer(name).output for name in ends])
     seen = [watched.predict_on_batch(pixels[at : at + _BATCH]) for at in range(0, len(pixels), _BATCH)]
-    found = list(zip(_input_range(aware), (0.0, 1.0), strict=True))
+    # Black and white are among the pictures: what they become is the whole range of a pixel.
+    found = list(zip(_input_range(aware), (float(pixels.min()), float(pixels.max())), strict=True))
     for (low, high), values in zip(ends.values(), zip(*seen, strict=True), strict=True):
         found.append((low, min(0.0, *(float(value.min()) for value in values))))
         found.append((high, max(0.0, *(float(value.max()) for value in values))))

@@ -160,13 +160,9 @@ class Link:
         client, generation = self._client, self._generation
         if client is None or not self._open:
             return None
-        info = client.publish(
-            publication.topic,
-            publication.payload,
-            qos=1,
-            retain=publication.retain,
-            properties=self._publish_properties(publication),
-        )
+        topic, payload, retain = publication.topic, publication.payload, publication.retain
+        properties = self._publish_properties(publication)
+        info = client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         return (generation, info.mid) if info.rc == paho.MQTT_ERR_SUCCESS else None
 
     def acknowledge(self, handle: Handle) -> None:
@@ -330,11 +326,8 @@ class Link:
     def _on_subscribe(
         self, _client: paho.Client, _met: "_Meeting", _mid: int, codes: list[ReasonCode], _properties: object
     ) -> None:
-        refused = [
-            Refused(f"subscription to {name}: {code}")
-            for name, code in zip(self._subscriptions, codes, strict=False)
-            if code.is_failure
-        ]
+        answers = zip(self._subscriptions, codes, strict=False)
+        refused = [Refused(f"subscription to {name}: {code}") for name, code in answers if code.is_failure]
         for notice in refused or (Subscribed(),):
             self.notices.put(notice)
 
@@ -372,10 +365,7 @@ class _Meeting:
 
 def _tls(client: paho.Client, tls: config.Tls | None) -> None:
     try:
-        if tls is None:
-            client.tls_set()
-        else:
-            client.tls_set(str(tls.ca), str(tls.certificate), str(tls.key))
+        client.tls_set(*(() if tls is None else (str(tls.ca), str(tls.certificate), str(tls.key))))
     except (OSError, ValueError) as exc:
         raise ConfigError(f"Expected: certificates for the broker. Received: {exc}.") from exc
 
