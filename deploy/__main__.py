@@ -29,6 +29,12 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
     consumer: Annotated[
         list[str] | None, typer.Option(help="Certificate name of a consumer of events; may be repeated.")
     ] = None,
+    home_assistant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Certificate name of a Home Assistant, a consumer that also finds devices by itself."
+        ),
+    ] = None,
     loopback: Annotated[
         bool, typer.Option("--loopback", help="For one machine alone: 127.0.0.1, no certificates.")
     ] = False,
@@ -57,6 +63,7 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
         certificate=certificate,
         key=key,
         consumers=tuple(consumer or ()),
+        home_assistants=tuple(home_assistant or ()),
     )
     written = write_broker(out, plan)
     if as_json:

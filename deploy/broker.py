@@ -27,12 +27,13 @@ class BrokerPlan:
     certificate: str = "broker.pem"
     key: str = "broker.key"
     consumers: tuple[str, ...] = ()
+    home_assistants: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
             if not self.loopback:
                 TypeAdapter(StoreId).validate_python(self.store)
-            TypeAdapter(tuple[DeviceId, ...]).validate_python(self.consumers)
+            TypeAdapter(tuple[DeviceId, ...]).validate_python(self.consumers + self.home_assistants)
         except ValidationError as exc:
             raise UsageError(
                 f"Expected: names of letters, digits, '.', '_' and '-'. Received: {explain(exc)}."
@@ -133,7 +134,10 @@ def access_list(plan: BrokerPlan) -> str:
     lines += ["", f"user {RECORDER}", f"topic read {ROOT}/#", f"topic write {every.ack}"]
     lines += ["", f"user {OPERATOR}", f"topic read {ROOT}/#"]
     lines += [f"topic write {topic}" for topic in (every.command("+"), every.desired)]
-    for name in plan.consumers:
+    for name in plan.consumers + plan.home_assistants:
         lines += ["", f"user {name}"]
         lines += [f"topic read {topic}" for topic in (every.event("#"), every.state, every.health)]
+        if name in plan.home_assistants:
+            # Where it finds devices, and where it says that it has started itself.
+            lines += ["topic read homeassistant/#", "topic write homeassistant/status"]
     return "\n".join([*lines, ""])

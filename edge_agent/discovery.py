@@ -16,7 +16,6 @@ import json
 import re
 
 from edge_agent.contracts.config import DeviceConfig
-from edge_agent.contracts.errors import ConfigError
 from edge_agent.contracts.events import StockLevel
 from edge_agent.contracts.messages import Availability
 from edge_agent.contracts.planogram import Planogram, Product
@@ -29,18 +28,13 @@ _DIGEST_LENGTH = 8
 _ONLINE, _OFFLINE = Availability.ONLINE.value, Availability.OFFLINE.value
 
 
-def topic(device: str) -> str:
-    """Return where the message of a device belongs; to be retained there.
+def heard(device: str) -> bool:
+    """Return whether Home Assistant listens on a topic with this name in it."""
+    return _ID.fullmatch(device) is not None
 
-    Raises:
-        ConfigError: Home Assistant does not listen on a topic with this name in it.
-    """
-    if not _ID.fullmatch(device):
-        raise ConfigError(
-            "Expected: a `device` of letters, digits, - and _ where home_assistant is true. "
-            f"Received: {device!r}.",
-            hint="Home Assistant ignores every other name; rename the device, or leave home_assistant out",
-        )
+
+def topic(device: str) -> str:
+    """Return where the message of a device that is `heard` belongs; to be retained there."""
     return f"homeassistant/device/{device}/config"
 
 
@@ -48,11 +42,6 @@ def message(device: DeviceConfig, shelf: Planogram, topics: DeviceTopics, *, ver
     """Return the message as it goes over the wire."""
     value = document(device, shelf, topics, version=version)
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def removal() -> bytes:
-    """Return the message that takes it all back: retained on the same topic, it leaves nothing behind."""
-    return b""
 
 
 def document(device: DeviceConfig, shelf: Planogram, topics: DeviceTopics, *, version: str) -> JsonObject:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from queue import Empty
 from types import FrameType
 
+from edge_agent import discovery
 from edge_agent.camera.base import Camera
 from edge_agent.camera.open import open_camera
 from edge_agent.contracts import config, events, messages
@@ -95,6 +96,7 @@ class _Live:
         # The wall clock is asked once for each moment, the steady clock orders: setting one does no harm.
         self._device, self._outbox, self._link, self._topics = device, outbox, link, topics
         self._agent = setup.agent(outbox, wall)
+        self._description = _description(setup, topics)
         self._publisher = Publisher(
             outbox,
             link,
@@ -164,6 +166,8 @@ class _Live:
                 continue
             if isinstance(notice, Connected):
                 self._snapshot_due = self._health_due = 0.0
+                if self._description is not None:
+                    self._link.publish(self._description)
             if isinstance(notice, Refused | Disconnected):
                 log.warning("broker %s: %s", address_of(self._device.broker), notice.reason)
             self._publisher.on(notice, time.monotonic())
@@ -191,6 +195,15 @@ class _Live:
         self._instruments.outbox_depth.set(self._outbox.depth)
         self._instruments.outbox_age.set(self._outbox.age_s(wall(now)))
         self._instruments.dropped.set(self._outbox.dropped)
+
+
+def _description(setup: Setup, topics: DeviceTopics) -> Publication | None:
+    """Return what Home Assistant is told of this device, where it is wanted."""
+    device = setup.config
+    if not device.home_assistant:
+        return None
+    told = discovery.message(device, setup.planogram, topics, version=version("shelfkit"))
+    return Publication(discovery.topic(device.device), told, retain=True)
 
 
 def wall(at: float) -> datetime:

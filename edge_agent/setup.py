@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from edge_agent import discovery
 from edge_agent.agent import Agent, Journal
 from edge_agent.classifier import Classifier
 from edge_agent.contracts import bundle, config, messages, planogram, yamlfile
@@ -82,7 +83,7 @@ def read(path: Path) -> Setup:
     device = document.value
     if device is None:
         raise ProblemsError(document.problems, hint=_HINT)
-    problems = [*document.problems, *_not_yet(document, device)]
+    problems = [*document.problems, *_not_yet(document, device), *_unheard(document, device)]
     found, broken = _bundle(device)
     labels = found.manifest.label_names if found else None
     shelf = planogram.read(device.planogram, known_labels=labels)
@@ -108,7 +109,6 @@ def _not_yet(document: yamlfile.Document[DeviceConfig], device: DeviceConfig) ->
     """Name what the contract has and this version has not, rather than ignore it."""
     wanted = {
         ("updates", "url"): device.updates.url is not None,
-        ("home_assistant",): device.home_assistant,
         ("hard_examples", "enabled"): device.hard_examples.enabled,
         ("privacy", "snapshots"): device.privacy.snapshots,
     }
@@ -117,3 +117,11 @@ def _not_yet(document: yamlfile.Document[DeviceConfig], device: DeviceConfig) ->
         for key, asked in wanted.items()
         if asked
     ]
+
+
+def _unheard(document: yamlfile.Document[DeviceConfig], device: DeviceConfig) -> list[Problem]:
+    """Name a device that Home Assistant would not hear."""
+    if device.home_assistant and not discovery.heard(device.device):
+        expected = "letters, digits, - and _ alone where home_assistant is true: it ignores every other name"
+        return [document.problem(("device",), f"expected {expected}; received {device.device!r}")]
+    return []

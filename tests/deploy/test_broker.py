@@ -75,7 +75,7 @@ class Authority:
 def store_broker(tmp_path: Path, kit: Kit) -> Iterator[tuple[int, Authority]]:
     """A store's broker from the public command line, running."""
     port, folder = free_port(), tmp_path / "broker"
-    options = ("--store", "0417", "--consumer", "stock-alerts", "--port", port)
+    options = ("--store", "0417", "--consumer", "stock-alerts", "--home-assistant", "home", "--port", port)
     kit("deploy", "broker", "--out", folder, *options)
     authority = Authority(folder)
     authority.issue("broker")
@@ -126,6 +126,7 @@ def test_everybody_may_do_what_the_contract_says_and_nothing_else(
         "svc-recorder": [OWN.ack, other.ack, elsewhere.ack],
         "svc-operator": [OWN.command("ping"), OWN.desired],
         "stock-alerts": list[str](),
+        "home": ["homeassistant/status"],
     }
     every = sorted(
         {topic for topics in allowed.values() for topic in topics} | {other.state, elsewhere.state}

@@ -64,7 +64,7 @@ CASES: list[tuple[Callable[[Path], None], int, list[str]]] = [
     ),
     (edit("label: tea-box", "label: tea-bxo", "planogram.yaml"), 3, ["label of the bundle", "tea-bxo"]),
     (break_bundle, 6, ["model.tflite", "bytes"]),
-    (edit("metrics:", "home_assistant: true\nmetrics:"), 3, ["home_assistant", "not in this version"]),
+    (edit("device: cam-12-01", "home_assistant: true\ndevice: cam.12"), 3, ["device", "home_assistant"]),
     (edit("metrics:", "updates: {url: https://x}\nmetrics:"), 3, ["updates.url", "not in this version"]),
 ]
 
@@ -155,6 +155,23 @@ def test_an_agent_that_is_told_to_stop_says_stopped(
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         assert b'"stopped"' in received(listener, 1)[0].payload
+
+
+@pytest.mark.broker
+def test_home_assistant_is_told_of_the_device_where_it_is_wanted(
+    mosquitto: Mosquitto, device: Path, bundle_folder: Path
+) -> None:
+    config = write_device(device, bundle_folder, port=mosquitto.port, home_assistant="true")
+    with subscribed(mosquitto.address, "homeassistant/#") as listener:
+        command = [sys.executable, "-m", "edge_agent", "run", "--config", str(config)]
+        process = subprocess.Popen(command, env=os.environ)
+        told = received(listener, 1, 30)[0]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert told.topic == "homeassistant/device/cam-12-01/config"
+    assert b"product-tea-box" in told.payload
+    with subscribed(mosquitto.address, "homeassistant/#", client_id="later") as listener:
+        assert received(listener, 1)[0].payload == told.payload
 
 
 def test_a_dashboard_that_cannot_be(kit: Kit, tmp_path: Path) -> None:
