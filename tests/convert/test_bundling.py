@@ -72,6 +72,13 @@ def weights(folder: Path) -> list[np.ndarray]:
     return [model._interpreter.get_tensor(index) for index in kernels]
 
 
+def agreement(folder: Path) -> float:
+    """How often a bundle answers as its float model does."""
+    card = bundle.read(folder).manifest.scorecard
+    assert card is not None
+    return card.agreement
+
+
 def test_the_same_run_gives_the_same_bytes(
     run_folder: Path, bundle_folder: Path, tmp_path: Path, kit: Kit
 ) -> None:
@@ -104,6 +111,20 @@ def test_qat_is_tried_where_calibration_is_not_enough(run_folder: Path, tmp_path
     assert "refused after ptq" in done.stderr
     assert "refused after qat" in done.stderr
     assert not (tmp_path / "bundle").exists()
+
+
+def test_qat_carries_what_calibration_alone_does_not(run_folder: Path, tmp_path: Path, kit: Kit) -> None:
+    """The same weak spot made worse step by step, until calibration loses a fifth of the answers."""
+    loose = ("--max-drop", 100, "--max-recall-drop", 100, "--min-agreement", 0, "--max-calibration-rise", 100)
+    for factor in (200, 230, 260, 300, 350, 400):
+        place = tmp_path / str(factor)
+        weak = changed(run_folder, place / "run", UNBALANCE, factor)
+        kit("convert", "--int8", weak, "--out", place / "ptq", *loose, "--qat", "never")
+        if (calibrated := agreement(place / "ptq")) < 0.8:
+            break
+    kit("convert", "--int8", weak, "--out", place / "qat", *loose, "--qat", "always")
+    assert calibrated < 0.8
+    assert agreement(place / "qat") > calibrated + 0.15
 
 
 def test_qat_that_cannot_be_says_so(run_folder: Path, tmp_path: Path, kit: Kit) -> None:
