@@ -89,13 +89,17 @@ class TfliteModel:
         if not len(images):
             return np.zeros((0, self.output.shape[-1]), np.float32)
         fed = images if table is None else cv2.LUT(images, table)
-        return np.stack([self.scores(picture) for picture in fed])
+        raw = np.stack([self._raw(picture) for picture in fed])
+        return self.output.dequantized(raw).reshape(len(fed), -1)
 
     def scores(self, picture: NDArray[Any]) -> Floats:
         """Return float32 (classes,) for one input, (height, width, 3), of the input's own dtype."""
+        return self.output.dequantized(self._raw(picture)).reshape(-1)
+
+    def _raw(self, picture: NDArray[Any]) -> NDArray[Any]:
         self._interpreter.set_tensor(self.input.index, picture[None])
         self._interpreter.invoke()
-        return self.output.dequantized(self._interpreter.get_tensor(self.output.index)).reshape(-1)
+        return self._interpreter.get_tensor(self.output.index)  # type: ignore[no-any-return]
 
 
 class Classifier:

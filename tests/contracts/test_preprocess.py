@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -84,3 +85,15 @@ def test_any_box_gives_a_picture_of_the_right_size(
     x0, y0, x1, y1 = corners
     assert crop(frame, box(x0, y0, x1, y1), out_height, out_width).shape == (out_height, out_width, 3)
     assert fit(frame, out_height, out_width).shape == (out_height, out_width, 3)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 24), st.integers(1, 24), st.integers(0, 999))
+def test_whole_factors_average_as_opencv_does(
+    down_y: int, down_x: int, rows: int, columns: int, seed: int
+) -> None:
+    picture = np.random.default_rng(seed).integers(0, 256, (rows * down_y, columns * down_x, 3), np.uint8)
+    expected = cv2.cvtColor(
+        cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB
+    )
+    # One step of slack, as above.
+    assert np.abs(fit(picture, rows, columns).astype(int) - expected).max() <= 1
