@@ -27,7 +27,7 @@ from edge_agent.classifier import TfliteModel
 from edge_agent.contracts.errors import GateError
 
 _SCALE_TOLERANCE = 1e-6
-_NO_INT8 = "a layer of this network has no int8 form; use one of the kit's presets"
+_NO_INT8 = "this quantizer leaves a layer of the network in float; try the other one (--quantizer)"
 
 
 def keras_converter(model: Any) -> Any:  # noqa: ANN401 - Keras has no types
