@@ -72,7 +72,7 @@ def _made(folder: Path, options: tuple[object, ...]) -> dict[str, Any]:
             # Not every way can do every network.
             return {"exit_code": refused.code}
         seconds = time.monotonic() - began
-    forms = {form.pop("form"): form for form in told["forms"]}
+    forms: dict[str, dict[str, Any]] = {form.pop("form"): form for form in told["forms"]}
     return forms.pop("int8") | {"seconds": round(seconds, 1), "others": forms}
 
 
