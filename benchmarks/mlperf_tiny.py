@@ -8,11 +8,17 @@ as `cifar10_sheets.py` writes it, or one of `keras.datasets.cifar10`. Some of x_
 of x_test judge. The networks were trained on the 50,000 training pictures: where x_test comes from
 these, accuracies say nothing, but agreement with the float network and the drop from it do.
 
+The kit's own bundles in `models/` stand beside them: `kit, cifar10` answers the same pictures (those that
+`cifar10_sheets.py` holds out are new to it), and both carry the drop and the agreement of their own
+scorecards. Times are of one picture through the device's classifier, one thread, all of them in turns.
+
 Banbury et al. 2021, "MLPerf Tiny Benchmark" (NeurIPS datasets and benchmarks).
 """
 
 import sys
 import tempfile
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +42,8 @@ _READY = {
     "int8 of its makers": "pretrainedResnet_quant.tflite",
     "large int8 of its makers": "pretrainedResnet_large_int8.tflite",
 }
+_OWN = Path(__file__).parent / "models"
+_TURNS, _A_TURN = 9, 40
 app = new_app(help="MLPerf Tiny's ResNet-8, converted here and by its makers.")
 
 
@@ -69,6 +77,12 @@ def compare(
                 "drop_points": 100 * (figures["float"]["accuracy"] - figures[name]["accuracy"]),
                 "agreement_with_float": float((answers[name].argmax(axis=1) == exact).mean()),
             }
+        figures["kit, cifar10"] = {"accuracy": accuracy(truth, _answers(_OWN / "cifar10", images))}
+        for name in ("cifar10", "grocerystore"):
+            figures.setdefault(f"kit, {name}", {}).update(_size(_OWN / name) | _card(_OWN / name))
+        folders = {name: _OWN / name[5:] if name.startswith("kit, ") else room / name for name in figures}
+        for name, ms in _times(folders, seed).items():
+            figures[name]["ms"] = ms
     measured.tell({"n": len(truth), "models": figures}, result, script=_SCRIPT, at=datetime.now(tz=UTC))
 
 
@@ -88,6 +102,29 @@ def _answers(folder: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _size(folder: Path) -> dict[str, Any]:
     content = bundle.read(folder).model.read_bytes()
     return {"bytes": len(content), "multiply_adds": flatbuffer.read(content).multiply_adds}
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    """Return what a bundle's own scorecard says of its pictures, which nothing had seen."""
+    card = bundle.read(folder).manifest.scorecard
+    if card is None:
+        return {}
+    return {"drop_points": card.drop_points, "agreement_with_float": card.agreement, "of_its_own": card.n}
+
+
+def _times(folders: Mapping[str, Path], seed: int) -> dict[str, float]:
+    """Return milliseconds for one picture: the median of turns, in each of which all have theirs."""
+    rng = np.random.default_rng(seed)
+    ready = {name: Classifier(bundle.read(folder)) for name, folder in folders.items()}
+    shapes = {name: (_A_TURN, model.height, model.width, 3) for name, model in ready.items()}
+    noise = {name: rng.integers(0, 256, shape, np.uint8) for name, shape in shapes.items()}
+    took: dict[str, list[float]] = {name: [] for name in ready}
+    for _ in range(_TURNS):
+        for name, model in ready.items():
+            began = time.perf_counter()
+            model.scores(noise[name])
+            took[name].append(1000 * (time.perf_counter() - began) / _A_TURN)
+    return {name: round(float(np.median(turns)), 4) for name, turns in took.items()}
 
 
 if __name__ == "__main__":

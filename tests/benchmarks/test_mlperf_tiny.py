@@ -94,8 +94,11 @@ def test_all_of_them_answer_the_same_pictures(public_data: Path, tmp_path: Path)
     assert json.loads(result.read_text())["figures"] == figures
     assert figures["n"] == 150
     models = figures["models"]
-    assert set(models) == {"float", "int8 of its makers", "large int8 of its makers", "ours"}
-    assert min(found["accuracy"] for found in models.values()) > 0.8
+    foreign = {"float", "int8 of its makers", "large int8 of its makers", "ours"}
+    assert set(models) == {*foreign, "kit, cifar10", "kit, grocerystore"}
+    assert min(models[name]["accuracy"] for name in (*foreign, "kit, cifar10")) > 0.8
+    assert models["kit, cifar10"]["bytes"] == (CIFAR / "model.tflite").stat().st_size
+    assert min(found["ms"] for found in models.values()) > 0
     for name in ("int8 of its makers", "ours"):
         assert models[name]["agreement_with_float"] > 0.9
         expected = 100 * (models["float"]["accuracy"] - models[name]["accuracy"])
