@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from edge_agent import setup
+from edge_agent import logs, setup
 from edge_agent.camera.open import open_camera
 from edge_agent.collect import collect as collect_crops
 from edge_agent.collect import read_spans
 from edge_agent.contracts import config, events, planogram
-from edge_agent.contracts.command import new_app, print_json, run_command
+from edge_agent.contracts.command import new_app, print_json
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.times import moment
@@ -29,13 +29,24 @@ Config = Annotated[Path, typer.Option(help="The device's device.yaml.")]
 
 
 @app.command()
-def run(config: Config) -> None:
+def run(
+    config: Config,
+    log_format: Annotated[
+        logs.Format | None,
+        typer.Option(
+            help="Of the lines on standard error; json: one object a line.  [env: SHELFKIT_LOG_FORMAT]"
+        ),
+    ] = None,
+) -> None:
     """Watch the shelf, and publish events until told to stop (Ctrl-C or SIGTERM).
 
     \b
     Examples:
       shelfkit agent run --config device.yaml
+      SHELFKIT_LOG=info shelfkit agent run --config device.yaml --log-format json
     """  # noqa: D301 - click needs the character itself to keep the lines
+    if log_format is not None:
+        logs.set_up(log_format)
     # The broker's side is not needed for anything else here.
     from edge_agent.live import run_live  # noqa: PLC0415
 
@@ -156,4 +167,4 @@ def _moment(text: str) -> datetime:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(app))
+    sys.exit(logs.run(app))

@@ -1,7 +1,5 @@
 """`shelfkit`: the one entry point; finds its stages through the entry-point group `shelfkit.stages`."""
 
-import logging
-import os
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
 
@@ -9,7 +7,8 @@ import click
 import typer
 from typer.main import get_command
 
-from edge_agent.contracts.command import INTERRUPTED, run_command
+from edge_agent import logs
+from edge_agent.contracts.command import INTERRUPTED
 from edge_agent.contracts.errors import UsageError
 
 STAGES = "shelfkit.stages"
@@ -93,11 +92,7 @@ def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -
 
 def main() -> None:
     """Run `shelfkit` and exit with the code of the contract."""
-    logging.basicConfig(
-        level=os.environ.get("SHELFKIT_LOG", "warning").upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    sys.exit(run_command(lambda: Stages()(prog_name="shelfkit")))
+    sys.exit(logs.run(lambda: Stages()(prog_name="shelfkit")))
 
 
 if __name__ == "__main__":
