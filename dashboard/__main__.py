@@ -14,11 +14,12 @@ import uvicorn
 from dashboard.recorder import Recorder
 from dashboard.store import Store
 from dashboard.web import Hub, build_app
+from edge_agent.contracts.address import Address, address_from_url
 from edge_agent.contracts.command import new_app, run_command
 from edge_agent.contracts.config import Tls
 from edge_agent.contracts.errors import ServiceError, UsageError
 from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.mqtt import Address, Link, address_from_url
+from edge_agent.mqtt import Link
 
 app = new_app()
 

@@ -117,7 +117,8 @@ class Recorder:
             for handle in taken.handles:
                 self._link.acknowledge(handle)
             for topics, ack in taken.acks.items():
-                self._link.publish(Publication(topics.ack, messages.encode(ack), retain=True))
+                said = messages.encode(ack.model_copy(update={"time": datetime.now(UTC)}))
+                self._link.publish(Publication(topics.ack, said, retain=True))
             self._changed()
             return
 

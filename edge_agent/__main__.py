@@ -1,6 +1,8 @@
 """`shelfkit agent`: run, replay, check, collect, render; the only place that builds the real parts."""
 
+import os
 import sys
+from dataclasses import replace
 from datetime import datetime
 from math import inf
 from pathlib import Path
@@ -40,6 +42,10 @@ def run(
 ) -> None:
     """Watch the shelf, and publish events until told to stop (Ctrl-C or SIGTERM).
 
+    SIGHUP reads the configuration again: it holds as a whole, or the one before goes on. Where it is
+    wrong at the start the last good one is used to say so: the device is in safe mode, makes no events,
+    and can be reached over MQTT.
+
     \b
     Examples:
       shelfkit agent run --config device.yaml
@@ -49,8 +55,11 @@ def run(
         logs.set_up(log_format)
     # The broker's side is not needed for anything else here.
     from edge_agent.live import run_live  # noqa: PLC0415
+    from edge_agent.wishes import Ending  # noqa: PLC0415
 
-    run_live(setup.read(config))
+    if run_live(config) is Ending.RESTART:
+        # The same process begins anew: whoever watches over it sees no end.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own words
 
 
 @app.command()
@@ -71,8 +80,7 @@ def replay(
     """  # noqa: D301 - click needs the character itself to keep the lines
     made = setup.read(config)
     if source:
-        device = _with_source(made.config, source)
-        made = setup.Setup(device, made.planogram, made.bundle, made.reference)
+        made = replace(made, config=_with_source(made.config, source))
     for event in replayed(made, start=_moment(start)):
         typer.echo(events.encode(event))
 

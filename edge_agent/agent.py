@@ -83,11 +83,9 @@ class Agent:
         self._planogram_sha256 = planogram.sha256(shelf)
         self._size = reference.shape[1], reference.shape[0]
         self._follower, self._reference = Follower(reference), Look.of(reference)
-        remembered = journal.memory()
-        # What was known of other slots or another reference means nothing here.
-        known = remembered.planogram == self._planogram_sha256
-        fresh = Memory(planogram=self._planogram_sha256, faults=remembered.faults)
-        self._memory = remembered if known else fresh
+        labels = [product.label for product in shelf.products]
+        facings = {label: tuple(sorted(slot.id for slot in shelf.facings(label))) for label in labels}
+        self._memory = journal.memory().under(self._planogram_sha256, shelf.shelf, facings)
         self._tracks = {slot.id: rules.Track() for slot in shelf.slots}
         self._faults = {fault: rules.FaultTrack(fault in self._memory.faults) for fault in CameraFault}
         self._corners = slots.corners(shelf)
@@ -137,6 +135,16 @@ class Agent:
         data = events.DeviceData(store=self._store, agent=agent, model=self._model_ref)
         draft = Draft(kind=Kind.DEVICE_STARTED, subject="device", time=self._wall(at), data=data)
         return self._keep(self._memory, [draft], at)
+
+    @property
+    def settled(self) -> bool:
+        """Whether more frames of the same would tell nothing: each slot's answer counts, and each fault's."""
+        tracks, faults = self._tracks.values(), self._faults.values()
+        # Behind a fault no slot can settle.
+        hidden = any(track.active for track in faults)
+        return all(track.other_since is None for track in faults) and (
+            hidden or all(rules.settled(track, self._policy.confirm_s) for track in tracks)
+        )
 
     @property
     def _model_ref(self) -> events.ModelRef:

@@ -32,12 +32,44 @@ class Product(Remembered):
 
 
 class Memory(Remembered):
-    """Everything; slots and products that were not judged yet are absent."""
+    """Everything; slots and products that were not judged yet are absent.
+
+    `planogram`, `shelf` and `facings` (the slots of each product) say what all of it belongs to.
+    """
 
     planogram: str = ""
+    shelf: str = ""
+    facings: dict[str, tuple[str, ...]] = {}
     slots: dict[str, Slot] = {}
     products: dict[str, Product] = {}
     faults: dict[CameraFault, Timestamp] = {}
+
+    def under(self, planogram: str, shelf: str, facings: dict[str, tuple[str, ...]]) -> "Memory":
+        """Return what of it still means the same under a planogram.
+
+        A product that has the same facings as before is the same, wherever they are now: what is seen of
+        it is compared with what was known, and nothing is told twice. Of the others nothing is known, and
+        nothing at all of another shelf.
+
+        Args:
+            planogram: Hash of the one that holds now.
+            shelf: Its name.
+            facings: Its slots by product.
+        """
+        if planogram == self.planogram:
+            return self
+        if shelf != self.shelf:
+            return Memory(planogram=planogram, shelf=shelf, facings=facings, faults=self.faults)
+        same = {label: slots for label, slots in facings.items() if self.facings.get(label) == slots}
+        kept = {slot for slots in same.values() for slot in slots}
+        return Memory(
+            planogram=planogram,
+            shelf=shelf,
+            facings=facings,
+            slots={slot: known for slot, known in self.slots.items() if slot in kept},
+            products={label: known for label, known in self.products.items() if label in same},
+            faults=self.faults,
+        )
 
 
 class Draft(Remembered):

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -24,7 +23,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.contracts import config
-from edge_agent.contracts.errors import ConfigError, UsageError
+from edge_agent.contracts.address import Address
+from edge_agent.contracts.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -33,30 +33,16 @@ _CONNECT_TIMEOUT_S = 4.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _GOODBYE_S = 3.0
 _DEFAULT_RECEIVE_MAXIMUM = 20
+_LARGEST_BYTES = 24 * 1024 * 1024
+_MOST_UNREAD = 2000
 _NO_SUBSCRIBERS = 0x10
 _FAILURE = 0x80
 _UNSUPPORTED_VERSION = {0x84, 0x01}
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 Token = tuple[int, int]
 """Which publication a `Delivered` speaks of: connection and message id."""
 Handle = tuple[int, int, int]
 """What `acknowledge` needs: connection, message id, QoS."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a broker is, and how to be let in."""
-
-    host: str
-    port: int
-    tls: config.Tls | None = None
-    encrypted: bool = False
-    username: str | None = None
-    password: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +159,7 @@ class Link:
 
     def close(self, goodbye: Publication | None = None) -> None:
         """Say goodbye, wait until the broker has it, and leave."""
-        if self._ended.is_set():
+        if self._ended.is_set() or not self._thread.ident:
             return
         client = self._client
         if client is not None and self._open and goodbye is not None:
@@ -186,10 +172,22 @@ class Link:
         self._thread.join(timeout=2 * _CONNECT_TIMEOUT_S)
 
     def __enter__(self) -> Self:
-        # Certificates that cannot be read are told here; later they may just be in exchange.
-        self._made(_Meeting(0))
-        self._thread.start()
+        self.check()
+        self.start()
         return self
+
+    def start(self) -> None:
+        """Begin to connect, and go on until closed; harmless when called twice."""
+        if not self._thread.ident:
+            self._thread.start()
+
+    def check(self) -> None:
+        """See whether this can be a connection at all; once it runs, certificates may be in exchange.
+
+        Raises:
+            ConfigError: Certificates cannot be read.
+        """
+        self._made(_Meeting(0))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -316,6 +314,9 @@ class Link:
 
     def _on_message(self, _client: paho.Client, met: "_Meeting", message: paho.MQTTMessage) -> None:
         handle = (met.generation, message.mid, message.qos)
+        # Where we acknowledge by hand the broker waits for us; else a flood must not fill the memory.
+        if not self._manual_ack and self.notices.qsize() > _MOST_UNREAD:
+            return
         try:
             topic = message.topic
         except UnicodeDecodeError:
@@ -336,6 +337,7 @@ class Link:
             return {}
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = self._session_expiry_s
+        properties.MaximumPacketSize = _LARGEST_BYTES
         return {"clean_start": self._session_expiry_s == 0, "properties": properties}
 
     def _publish_properties(self, publication: Publication) -> Properties | None:
@@ -368,31 +370,3 @@ def _tls(client: paho.Client, tls: config.Tls | None) -> None:
         client.tls_set(*(() if tls is None else (str(tls.ca), str(tls.certificate), str(tls.key))))
     except (OSError, ValueError) as exc:
         raise ConfigError(f"Expected: certificates for the broker. Received: {exc}.") from exc
-
-
-def address_of(broker: config.Broker) -> Address:
-    """Return the address that a `device.yaml` names."""
-    return Address(broker.host, broker.port, broker.tls, broker.tls is not None)
-
-
-def address_from_url(url: str) -> Address:
-    """Return the address of `mqtt://[user:password@]host[:port]`, or mqtts for TLS.
-
-    Raises:
-        UsageError: It is none.
-    """
-    with contextlib.suppress(ValueError):
-        parts = urlsplit(url)
-        if parts.scheme in _PORTS and parts.hostname and parts.path in {"", "/"}:
-            return Address(
-                parts.hostname,
-                parts.port or _PORTS[parts.scheme],
-                None,
-                parts.scheme == "mqtts",
-                unquote(parts.username) if parts.username else None,
-                unquote(parts.password) if parts.password else None,
-            )
-    raise UsageError(
-        f"Expected: a broker as mqtt://host:port. Received: {url!r}.",
-        hint="mqtts:// for TLS, mqtt://user:password@host where the broker wants a name",
-    )

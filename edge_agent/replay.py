@@ -31,6 +31,6 @@ def replay(setup: Setup, *, start: datetime) -> Iterator[Event]:
         open_camera(device.camera, live=False, masks=device.privacy.masks) as camera,
         Outbox(":memory:", source=source(device.store, device.device), limits=_UNBOUNDED) as outbox,
     ):
-        agent = setup.agent(outbox, wall)
+        agent = setup.agent(setup.classifier(), outbox, wall)
         while (frame := camera.read()) is not None:
             yield from agent.see(frame)

@@ -10,18 +10,20 @@ from edge_agent.agent import Agent, Journal
 from edge_agent.classifier import Classifier
 from edge_agent.contracts import bundle, config, messages, planogram, yamlfile
 from edge_agent.contracts.bundle import Bundle
-from edge_agent.contracts.config import DeviceConfig
+from edge_agent.contracts.config import DeviceConfig, Rules
 from edge_agent.contracts.errors import BundleError
 from edge_agent.contracts.photos import read_picture
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image
 from edge_agent.contracts.yamlfile import Problem, ProblemsError
+from edge_agent.pushed import Place
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
     """A device whose files have all been read and fit each other."""
 
+    file: Path
     config: DeviceConfig
     planogram: Planogram
     bundle: Bundle
@@ -37,27 +39,37 @@ class Setup:
         classifier.check_golden()
         return classifier
 
-    def agent(self, journal: Journal, wall: Callable[[float], datetime]) -> Agent:
-        """Build the agent, with its proven model.
+    def agent(self, model: Classifier, journal: Journal, wall: Callable[[float], datetime]) -> Agent:
+        """Build the agent.
 
         Args:
+            model: Of the bundle, proven.
             journal: Keeps events and memory.
             wall: Turns a moment of the camera's clock into time.
-
-        Raises:
-            BundleError: The bundle does not compute here what it was proven to.
         """
         return Agent(
             store=self.config.store,
             shelf=self.planogram,
             reference=self.reference,
-            model=self.classifier(),
+            model=model,
             identity=self.identity,
-            policy=self.config.rules,
+            policy=self.policy,
             unknown_below=self.unknown_below,
             journal=journal,
             wall=wall,
         )
+
+    @property
+    def policy(self) -> Rules:
+        """The rules; where pictures are rare an answer cannot be younger than they are."""
+        rules = self.config.rules
+        rarely = _PICTURES_OF_AN_ANSWER / self.config.camera.fps
+        return rules.model_copy(update={"refresh_s": max(rules.refresh_s, rarely)})
+
+    @property
+    def place(self) -> Place:
+        """Where its planograms are."""
+        return place_of(self.config)
 
     @property
     def identity(self) -> messages.ModelState:
@@ -86,15 +98,40 @@ def read(path: Path) -> Setup:
     problems = [*document.problems, *_not_yet(document, device), *_unheard(document, device)]
     found, broken = _bundle(device)
     labels = found.manifest.label_names if found else None
-    shelf = planogram.read(device.planogram, known_labels=labels)
+    shelf = planogram.read(place_of(device).now, known_labels=labels)
     problems += shelf.problems
     if problems or shelf.value is None:
         raise ProblemsError(problems, hint=_HINT)
     if found is None:
         raise broken or BundleError(f"Expected: a bundle at {device.bundle}.")
-    return Setup(device, shelf.value, found, read_picture(shelf.value.reference))
+    return Setup(path, device, shelf.value, found, read_picture(shelf.value.reference))
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A device that can begin: its model is loaded and proven."""
+
+    setup: Setup
+    model: Classifier
+
+
+def ready(path: Path) -> Ready:
+    """Read a `device.yaml` and all that it names, and prove the model.
+
+    Raises:
+        ProblemsError: Everything that is wrong in config and planogram.
+        BundleError: The bundle is wrong, or does not compute here what it was proven to.
+    """
+    made = read(path)
+    return Ready(made, made.classifier())
+
+
+def place_of(device: DeviceConfig) -> Place:
+    """Return where a device's planograms are."""
+    return Place(device.planogram, device.state_dir)
+
+
+_PICTURES_OF_AN_ANSWER = 2.5
 _HINT = "`shelfkit agent check --config FILE` shows the same list without starting anything"
 
 
@@ -110,7 +147,6 @@ def _not_yet(document: yamlfile.Document[DeviceConfig], device: DeviceConfig) ->
     wanted = {
         ("updates", "url"): device.updates.url is not None,
         ("hard_examples", "enabled"): device.hard_examples.enabled,
-        ("privacy", "snapshots"): device.privacy.snapshots,
     }
     return [
         document.problem(key, "not in this version of the agent; leave it out")

@@ -10,7 +10,8 @@ from queue import Empty
 from types import TracebackType
 from typing import Self
 
-from edge_agent.mqtt import Address, Connected, Link, Notice, Received, Subscribed
+from edge_agent.contracts.address import Address
+from edge_agent.mqtt import Connected, Link, Notice, Received, Subscribed
 
 
 def free_port() -> int:

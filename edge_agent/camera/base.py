@@ -33,6 +33,11 @@ class Camera(ABC):
             DeviceError: The camera gives no frame now; reading again may succeed.
         """
 
+    @property
+    def dropped(self) -> int:
+        """How many frames came and were never given; 0 where none can be."""
+        return 0
+
     def close(self) -> None:  # noqa: B027 - most sources hold nothing
         """Let the source go; harmless when called twice."""
 

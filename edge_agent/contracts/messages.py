@@ -2,9 +2,9 @@
 
 import json
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Base64Bytes, Field, ValidationError
 
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.events import SEQUENCE_DIGITS, CameraFault, Message, SlotCondition, StockLevel
@@ -92,7 +92,12 @@ class Availability(StrEnum):
 
 
 class Health(Message):
-    """The retained health of a device, and its last will (which carries the status alone)."""
+    """The retained health of a device, and its last will (which carries the status alone).
+
+    What nobody can tell is null. `dropped_frames` came and were never looked at, `missed_frames` were
+    due and did not come; `clock_offset_s` is how far the recorder's clock is ahead of the device's;
+    `safe_mode` says why the agent makes no events.
+    """
 
     status: Availability
     time: Timestamp | None = None
@@ -103,14 +108,24 @@ class Health(Message):
     outbox_depth: int | None = None
     outbox_age_s: float | None = None
     dropped_events: int | None = None
+    dropped_frames: int | None = None
+    missed_frames: int | None = None
+    clock_offset_s: float | None = None
+    clock_synchronized: bool | None = None
+    temperature_c: float | None = None
+    throttled: bool | None = None
     safe_mode: str | None = None
 
 
 class Ack(Message):
-    """What the recorder of record has: every event of the stream up to and including `upto`."""
+    """What the recorder of record has: every event of the stream up to and including `upto`.
+
+    `time` is the recorder's clock when it said so.
+    """
 
     stream: StreamId
     upto: Annotated[int, Field(ge=0, lt=10**SEQUENCE_DIGITS)]
+    time: Timestamp | None = None
 
 
 class Command(Message):
@@ -119,8 +134,27 @@ class Command(Message):
     request: Annotated[str, Field(min_length=1, max_length=64)]
 
 
+class SetPlanogram(Command):
+    """`cmd/set-planogram`: a `planogram.yaml` as text, and a picture as base64 where it is a new one."""
+
+    planogram: str
+    reference: Base64Bytes | None = None
+
+
+class SetLogLevel(Command):
+    """`cmd/set-log-level`."""
+
+    level: Literal["debug", "info", "warning", "error"]
+
+
+class TakeSnapshot(Command):
+    """`cmd/snapshot`: the present picture, at most so many px wide."""
+
+    width: Annotated[int, Field(ge=64, le=8192)] | None = None
+
+
 class Reply(Message):
-    """The answer to a command."""
+    """The answer to a command; what a command gives besides stands in fields of its own."""
 
     request: str
     ok: bool

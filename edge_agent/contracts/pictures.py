@@ -50,6 +50,9 @@ _SIGNATURES = (
 )
 _UNKNOWN = "no picture that the kit knows"
 _PNG_END = b"IEND\xaeB`\x82"
+_MARKER = 0xFF
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""SOF0 to SOF15 (ITU-T T.81, table B.1)."""
 
 
 def read_picture(path: Path, *, as_named: bool = False) -> Image:
@@ -87,6 +90,22 @@ def kind_of(data: bytes) -> str:
         if data[offset : offset + len(signature)] == signature:
             return kind
     return _UNKNOWN
+
+
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """Return width and height of a JPEG or PNG from its head alone, px; None for anything else.
+
+    So that a few bytes which claim to be a huge picture need not be believed and decoded first.
+    """
+    if kind_of(data) == "PNG":
+        return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    at = 2
+    while kind_of(data) == "JPEG" and at + 9 <= len(data) and data[at] == _MARKER:
+        if data[at + 1] in _FRAME_HEADERS:
+            return int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
+        # Fill bytes may stand before a marker; every other segment says how long it is.
+        at += 1 if data[at + 1] == _MARKER else 2 + int.from_bytes(data[at + 2 : at + 4])
+    return None
 
 
 def _bytes(path: Path) -> bytes:

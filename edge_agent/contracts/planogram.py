@@ -86,15 +86,29 @@ def read(path: Path, *, known_labels: list[str] | None = None) -> Document[Plano
     document = yamlfile.read(path, Planogram)
     if document.value is None:
         return document
-    planogram = document.value.model_copy(
-        update={"reference": path.resolve().parent / document.value.reference}
-    )
+    return checked(document, path.resolve().parent / document.value.reference, known_labels)
+
+
+def checked(
+    document: Document[Planogram], reference: Path, known_labels: list[str] | None
+) -> Document[Planogram]:
+    """Check what a planogram's own fields cannot say: names, the picture, the model.
+
+    Args:
+        document: As it was read; without a value it comes back as it is.
+        reference: Where the picture lies.
+        known_labels: Labels of the bundle, if they matter.
+    """
+    if document.value is None:
+        return document
+    planogram = document.value.model_copy(update={"reference": reference})
     found = [
         *_cross_checks(planogram),
         *_reference_checks(planogram),
         *_label_checks(planogram, known_labels),
     ]
-    return Document(path, document.tree, planogram, [document.problem(key, text) for key, text in found])
+    problems = [document.problem(key, text) for key, text in found]
+    return Document(document.path, document.tree, planogram, problems)
 
 
 def _cross_checks(planogram: Planogram) -> Iterator[tuple[Key, str]]:

@@ -69,11 +69,10 @@ def acked(link: Link, upto: int) -> None:
     """Wait until the recorder has said that it has everything up to a number."""
 
     def right(notice: object) -> bool:
-        return (
-            isinstance(notice, Received)
-            and notice.topic == TOPICS.ack
-            and messages.decode(Ack, notice.payload) == Ack(stream=STREAM, upto=upto)
-        )
+        if not isinstance(notice, Received) or notice.topic != TOPICS.ack:
+            return False
+        ack = messages.decode(Ack, notice.payload)
+        return ack.time is not None and (ack.stream, ack.upto) == (STREAM, upto)
 
     wait_for(link, right)
 

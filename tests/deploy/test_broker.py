@@ -17,8 +17,9 @@ from cryptography.x509.oid import NameOID
 
 from deploy.broker import BrokerPlan, access_list, configuration
 from edge_agent.contracts import config
+from edge_agent.contracts.address import Address
 from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.mqtt import Address, Connected, Delivered, Link, Publication, Received, Subscribed
+from edge_agent.mqtt import Connected, Delivered, Link, Publication, Received, Subscribed
 from tests.brokers import free_port, received, wait_for
 from tests.conftest import Kit, find_program
 

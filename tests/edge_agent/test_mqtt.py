@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from edge_agent.contracts import config
+from edge_agent.contracts.address import Address, address_from_url
 from edge_agent.contracts.errors import ConfigError, UsageError
 from edge_agent.mqtt import (
-    Address,
     Connected,
     Delivered,
     Disconnected,
@@ -20,7 +20,6 @@ from edge_agent.mqtt import (
     Publication,
     Received,
     Refused,
-    address_from_url,
 )
 from tests.brokers import Mosquitto, free_port, received, subscribed, wait_for
 from tests.conftest import find_program
