@@ -19,6 +19,7 @@ from edge_agent.contracts.command import new_app, print_json
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.times import moment
+from edge_agent.draw_command import slots
 from edge_agent.epcis_command import epcis
 from edge_agent.render import render
 from edge_agent.replay import replay as replayed
@@ -26,6 +27,7 @@ from edge_agent.replay import replay as replayed
 app = new_app(no_args_is_help=True, help="Run the shelf agent; replay, check, collect, render.")
 app.command()(render)
 app.command()(epcis)
+app.command()(slots)
 
 Config = Annotated[Path, typer.Option(help="The device's device.yaml.")]
 
