@@ -1,4 +1,4 @@
-"""`shelfkit agent`: run, replay, check, collect, render; the only place that builds the real parts."""
+"""`shelfkit agent`: run, replay, check, collect, slots, unit; the only place that builds the real parts."""
 
 import os
 import sys
@@ -23,11 +23,13 @@ from edge_agent.draw_command import slots
 from edge_agent.epcis_command import epcis
 from edge_agent.render import render
 from edge_agent.replay import replay as replayed
+from edge_agent.unit import unit
 
 app = new_app(no_args_is_help=True, help="Run the shelf agent; replay, check, collect, render.")
 app.command()(render)
 app.command()(epcis)
 app.command()(slots)
+app.command()(unit)
 
 Config = Annotated[Path, typer.Option(help="The device's device.yaml.")]
 
