@@ -2,27 +2,36 @@
 
 An event and the memory that it came from are written in one transaction (WAL, synchronous=FULL): a
 crash repeats a reading, never an event. A row goes when the recorder has it, or, counted, when the
-outbox is over its limits in bytes or age.
+outbox is over its limits in bytes or age. Rows leave from the front alone, so what waits is every
+sequence from `oldest` to `last`; where the file says otherwise, it is damaged.
+
+A damaged file is moved aside, at the start or while the agent runs, and a new stream begins with
+what can be read of it (see `salvage`). So `stream` may change at any call that touches the disk.
 """
 
+import logging
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from pydantic import ValidationError
 
+from edge_agent import salvage
 from edge_agent.contracts.errors import DeviceError
 from edge_agent.contracts.events import Event, decode, encode
 from edge_agent.contracts.identifiers import uuid7
 from edge_agent.contracts.times import rfc3339
 from edge_agent.memory import Draft, Memory
+from edge_agent.salvage import DamagedError, Ledger
+
+log = logging.getLogger(__name__)
 
 _DAY_S = 86400
 _SCHEMA = """
@@ -32,6 +41,11 @@ CREATE TABLE IF NOT EXISTS event (
     running REAL NOT NULL, body BLOB NOT NULL
 ) STRICT;
 """
+_LAST = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0)"
+# What an outbox of an older version did not write down.
+_GONE = f"SELECT 'gone', coalesce((SELECT min(sequence) - 1 FROM event), ({_LAST}))"  # noqa: S608 - our own
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +68,9 @@ class Row:
 class Outbox:
     """One stream of events. Belongs to one thread.
 
+    Every method that touches the disk raises DeviceError where the disk is full or broken; nothing
+    was changed then, and the same may be tried again.
+
     Args:
         path: SQLite file, or ":memory:".
         source: CloudEvents source of the device.
@@ -62,7 +79,7 @@ class Outbox:
         random_bytes: Of stream and event ids.
 
     Raises:
-        DeviceError: The file cannot be used.
+        DeviceError: The disk is full, or the folder cannot be written. Not for a damaged file.
     """
 
     def __init__(
@@ -74,35 +91,111 @@ class Outbox:
         steady: Callable[[], float] = time.monotonic,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
+        self._file = None if path == ":memory:" else Path(path)
         self._source, self._limits, self._random_bytes = source, limits, random_bytes
         self._steady, self._counted = steady, steady()
-        try:
-            self._database = sqlite3.connect(path, isolation_level=None)
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
-                self._database.execute(f"PRAGMA {pragma}")
-            self._database.executescript(_SCHEMA)
-            self._database.execute(
-                "INSERT OR IGNORE INTO meta VALUES"
-                " ('stream', ?), ('source', ?), ('dropped', '0'), ('running', '0')",
-                (random_bytes(16).hex(), source),
-            )
-            if self._meta("source") != source:
-                self._renamed()
-        except sqlite3.Error as exc:
-            raise DeviceError(
-                f"Expected: a database at {path}. Received: {exc}.",
-                hint="check that the folder can be written and the disk has room; move a damaged file away",
-            ) from exc
-        self.stream = self._meta("stream") or ""
-        self._bytes = int(self._one("SELECT coalesce(sum(length(body)), 0) FROM event"))
+        self._database: sqlite3.Connection | None = None
+        self._bytes = 0
+        self._ledger = self._new_ledger()
+        self._do(lambda _database: None)
 
-    def record(self, drafts: Iterable[Draft], memory: Memory, now: datetime) -> list[Event]:
+    def _new_ledger(self) -> Ledger:
+        return Ledger(self._random_bytes(16).hex(), self._source)
+
+    def _do(self, work: Callable[[sqlite3.Connection], Answer], *, gone: int = 0) -> Answer:
+        """Do something with the database; begin anew where that shows damage, and do it once more.
+
+        Args:
+            work: Changes everything or nothing.
+            gone: Up to this sequence nothing need be saved.
+
+        Raises:
+            DeviceError: The disk is full or broken.
+        """
+        try:
+            try:
+                with salvage.noticing():
+                    return work(self._opened())
+            except DamagedError as exc:
+                self._begin_anew(str(exc), gone)
+                with salvage.noticing():
+                    return work(self._opened())
+        except (sqlite3.Error, OSError, DamagedError) as exc:
+            raise DeviceError(
+                f"Expected: a database at {self._file} with room for events. Received: {exc}.",
+                hint="check that the folder can be written; free or replace the device's disk",
+            ) from exc
+
+    def _opened(self) -> sqlite3.Connection:
+        """Return the database; open it first where that has not been done."""
+        if self._database is not None:
+            return self._database
+        if self._file is not None:
+            salvage.finish(self._file)
+            salvage.look_before_opening(self._file)
+        database = sqlite3.connect(self._file or ":memory:", isolation_level=None)
+        try:
+            self._ledger, self._bytes = self._prepared(database)
+        except BaseException:
+            # Left open, it would be in the way of the next attempt.
+            database.close()
+            raise
+        self._database = database
+        return database
+
+    def _prepared(self, database: sqlite3.Connection) -> tuple[Ledger, int]:
+        """Check what is there, make what is not; return the ledger, and the bytes that wait."""
+        (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise DamagedError(str(verdict).replace("\n", " "))
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
+            database.execute(f"PRAGMA {pragma}")
+        database.executescript(_SCHEMA)
+        with database:
+            database.execute("BEGIN IMMEDIATE")
+            database.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", self._first_rows(database))
+        meta = dict(database.execute("SELECT key, value FROM meta").fetchall())
+        count, first, size = database.execute(
+            "SELECT count(*), min(sequence), coalesce(sum(length(body)), 0) FROM event"
+        ).fetchone()
+        ledger = Ledger.read(meta, int(database.execute(_LAST).fetchone()[0]))
+        if count != ledger.last - ledger.gone or (count and first != ledger.gone + 1):
+            raise DamagedError(f"{count} events where {ledger.last - ledger.gone} should be")
+        if ledger.source != self._source:
+            ledger = self._renamed(database, ledger)
+        return ledger, int(size)
+
+    def _first_rows(self, database: sqlite3.Connection) -> list[tuple[str, str]]:
+        """Return what the table `meta` must have, as it is in a new file or one of an older version."""
+        rows = dict(self._new_ledger().rows())
+        del rows["memory"]
+        return [*(rows | dict([database.execute(_GONE).fetchone()])).items()]
+
+    def _begin_anew(self, reason: str, gone: int) -> None:
+        """Begin a new stream in a new file with what can be read of this one."""
+        if self._file is None:
+            raise DamagedError(reason)
+        running = self._database is not None
+        known = replace(self._ledger, gone=max(gone, self._ledger.gone)) if running else None
+        new = self._new_ledger()
+        rescued = salvage.rebuild(self._file, schema=_SCHEMA, new=new, known=known)
+        self.close()
+        log.error(
+            "the outbox was damaged (%s): it is now %s; a new stream begins, events saved: %d, lost: %s",
+            reason,
+            salvage.finish(self._file),
+            rescued.saved,
+            "nobody knows how many" if rescued.lost is None else rescued.lost,
+        )
+
+    def record(self, drafts: Iterable[Draft], memory: Memory, now: datetime, *, lost: int = 0) -> list[Event]:
         """Write events and the memory that they came from, in one transaction.
 
         Args:
             drafts: In order.
             memory: As it is after them.
-            now: Of the ids, and of the age of the rows.
+            now: Of the ids.
+            lost: How many events before these could not be kept: counted as dropped.
 
         Returns:
             The events as they stand in the outbox.
@@ -110,24 +203,40 @@ class Outbox:
         Raises:
             DeviceError: The disk is full or broken; nothing was written.
         """
-        try:
-            with self._database:
-                self._database.execute("BEGIN IMMEDIATE")
-                running = self._run_s()
-                events = [self._insert(draft, now, running) for draft in drafts]
-                self._database.execute(
-                    "INSERT OR REPLACE INTO meta VALUES ('memory', ?)", (memory.model_dump_json(),)
+        made = list(drafts)
+        return self._do(lambda database: self._write(database, made, memory, now, lost))
+
+    def _write(
+        self, database: sqlite3.Connection, drafts: list[Draft], memory: Memory, now: datetime, lost: int
+    ) -> list[Event]:
+        # What is known changes with the transaction, never before it.
+        counted = self._steady()
+        ledger = replace(
+            self._ledger,
+            running=self._ledger.running + max(counted - self._counted, 0),
+            dropped=self._ledger.dropped + lost,
+            memory=memory.model_dump_json(),
+        )
+        events, size = [], self._bytes
+        with database:
+            database.execute("BEGIN IMMEDIATE")
+            for draft in drafts:
+                event = self._event(draft, now, ledger.last + 1)
+                ledger = replace(ledger, last=event.sequence)
+                body = encode(event)
+                database.execute(
+                    "INSERT INTO event VALUES (?, ?, ?, ?, ?)",
+                    (event.sequence, draft.kind.value, rfc3339(now), ledger.running, body),
                 )
-                self._bound(running)
-        except sqlite3.Error as exc:
-            raise DeviceError(
-                f"Expected: room for events. Received: {exc}.", hint="free or replace the device's disk"
-            ) from exc
+                events.append(event)
+                size += len(body)
+            ledger, size = self._bounded(database, ledger, size)
+            database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", ledger.rows())
+        self._ledger, self._bytes, self._counted = ledger, size, counted
         return events
 
-    def _insert(self, draft: Draft, now: datetime, running: float) -> Event:
-        sequence = self.last + 1
-        event = Event(
+    def _event(self, draft: Draft, now: datetime, sequence: int) -> Event:
+        return Event(
             id=uuid7(round(now.timestamp() * 1000), self._random_bytes),
             source=self._source,
             type=draft.kind.type,
@@ -137,116 +246,148 @@ class Outbox:
             streamid=self.stream,
             data=draft.data,
         )
-        body = encode(event)
-        self._database.execute(
-            "INSERT INTO event VALUES (?, ?, ?, ?, ?)",
-            (sequence, draft.kind.value, rfc3339(now), running, body),
-        )
-        self._bytes += len(body)
-        return event
 
-    def _renamed(self) -> None:
-        """Begin a new stream for a device that has another name now, and take along what waits."""
-        with self._database:
-            self._database.execute("BEGIN IMMEDIATE")
-            stream = self._random_bytes(16).hex()
-            waiting = self._database.execute(
-                "SELECT kind, recorded, running, body FROM event ORDER BY sequence"
-            ).fetchall()
-            self._database.execute("DELETE FROM event")
-            self._database.execute("DELETE FROM sqlite_sequence WHERE name = 'event'")
-            for sequence, (kind, recorded, running, body) in enumerate(waiting, start=1):
-                place = {"source": self._source, "streamid": stream, "sequence": sequence}
-                event = encode(decode(body).model_copy(update=place))
-                self._database.execute(
-                    "INSERT INTO event VALUES (?, ?, ?, ?, ?)", (sequence, kind, recorded, running, event)
-                )
-            self._database.execute("UPDATE meta SET value = ? WHERE key = 'stream'", (stream,))
-            self._database.execute("UPDATE meta SET value = ? WHERE key = 'source'", (self._source,))
-
-    def _run_s(self) -> float:
-        """Return, and keep, for how long the agent has run, over all its starts."""
-        now = self._steady()
-        running = float(self._meta("running") or 0) + max(now - self._counted, 0)
-        self._counted = now
-        self._database.execute("UPDATE meta SET value = ? WHERE key = 'running'", (str(running),))
-        return running
-
-    def _bound(self, running: float) -> None:
+    def _bounded(self, database: sqlite3.Connection, ledger: Ledger, size: int) -> tuple[Ledger, int]:
         """Drop the oldest rows that are over the limits, and count them."""
-        before = running - self._limits.max_days * _DAY_S
-        while self._bytes:
-            row = self._database.execute(
-                "SELECT sequence, running, length(body) FROM event ORDER BY sequence LIMIT 1"
-            ).fetchone()
-            if row is None or (self._bytes <= self._limits.max_bytes and row[1] >= before):
-                return
-            self._database.execute("DELETE FROM event WHERE sequence = ?", (row[0],))
-            self._database.execute("UPDATE meta SET value = value + 1 WHERE key = 'dropped'")
-            self._bytes -= row[2]
+        before = ledger.running - self._limits.max_days * _DAY_S
+        while ledger.gone < ledger.last:
+            running, length = self._oldest_row(database, ledger)
+            if size <= self._limits.max_bytes and running >= before:
+                break
+            ledger = replace(ledger, gone=ledger.gone + 1, dropped=ledger.dropped + 1)
+            database.execute("DELETE FROM event WHERE sequence = ?", (ledger.gone,))
+            size -= length
+        return ledger, size
+
+    @staticmethod
+    def _oldest_row(database: sqlite3.Connection, ledger: Ledger) -> tuple[float, int]:
+        """Return how long the agent had run when the oldest event was recorded, and its bytes."""
+        row = database.execute(
+            "SELECT running, length(body) FROM event WHERE sequence = ?", (ledger.gone + 1,)
+        ).fetchone()
+        if row is None or not isinstance(row[0], float):
+            raise DamagedError(f"event {ledger.gone + 1} is not there")
+        return row[0], int(row[1])
+
+    def _renamed(self, database: sqlite3.Connection, old: Ledger) -> Ledger:
+        """Begin a new stream for a device that has another name now, and take along what waits."""
+        new = replace(old, stream=self._new_ledger().stream, source=self._source, gone=0, last=0)
+        with database:
+            database.execute("BEGIN IMMEDIATE")
+            for sequence in range(old.gone + 1, old.last + 1):
+                (row,) = self._rows(database, old, sequence - 1, 1)
+                new = replace(new, last=new.last + 1)
+                place = {"source": new.source, "streamid": new.stream, "sequence": new.last}
+                body = encode(decode(row.body).model_copy(update=place))
+                change = "UPDATE event SET sequence = ?, body = ? WHERE sequence = ?"
+                database.execute(change, (new.last, body, sequence))
+            database.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'event'", (new.last,))
+            database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", new.rows())
+        return new
+
+    @staticmethod
+    def _rows(database: sqlite3.Connection, ledger: Ledger, after: int, limit: int) -> list[Row]:
+        """Return rows, each checked: a worn card changes contents, and SQLite does not notice."""
+        found = database.execute(
+            "SELECT sequence, kind, body FROM event WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            (after, limit),
+        )
+        rows = [Row(*row) for row in found]
+        waiting = range(max(after, ledger.gone) + 1, ledger.last + 1)
+        if [row.sequence for row in rows] != list(waiting if limit < 0 else waiting[:limit]):
+            raise DamagedError("events are missing")
+        for row in rows:
+            event = salvage.sensible(row.kind, row.sequence, row.body)
+            if event is None or event.streamid != ledger.stream:
+                raise DamagedError(f"event {row.sequence} makes no sense")
+        return rows
 
     def memory(self) -> Memory:
         """Return what was remembered last; nothing on a new disk or after an update that cannot read it."""
         try:
-            return Memory.model_validate_json(self._meta("memory") or "{}")
+            return Memory.model_validate_json(self._ledger.memory)
         except ValidationError:
             return Memory()
 
     def after(self, sequence: int, limit: int) -> list[Row]:
-        """Return waiting rows behind a place, oldest first."""
-        rows = self._database.execute(
-            "SELECT sequence, kind, body FROM event WHERE sequence > ? ORDER BY sequence LIMIT ?",
-            (sequence, limit),
-        )
-        return [Row(*row) for row in rows]
+        """Return waiting rows behind a place, oldest first; none where a new stream has just begun.
+
+        Args:
+            sequence: Of the stream as it was before the call.
+            limit: How many at most; -1: all.
+        """
+        stream = self.stream
+
+        def read(database: sqlite3.Connection) -> list[Row]:
+            return self._rows(database, self._ledger, sequence, limit) if self.stream == stream else []
+
+        return self._do(read)
 
     def events(self) -> list[Event]:
         """Return everything that waits, decoded."""
         return [decode(row.body) for row in self.after(0, -1)]
 
     def forget_up_to(self, sequence: int) -> None:
-        """Delete rows that somebody else has for good."""
-        with self._database:
-            self._database.execute("DELETE FROM event WHERE sequence <= ?", (sequence,))
-        self._bytes = int(self._one("SELECT coalesce(sum(length(body)), 0) FROM event"))
+        """Delete rows that somebody else has for good.
+
+        Args:
+            sequence: Of the stream as it was before the call.
+        """
+        stream, gone = self.stream, min(sequence, self.last)
+
+        def forget(database: sqlite3.Connection) -> None:
+            if self.stream != stream or gone <= self._ledger.gone:
+                return
+            ledger = replace(self._ledger, gone=gone)
+            with database:
+                database.execute("BEGIN IMMEDIATE")
+                (size,) = database.execute(
+                    "SELECT coalesce(sum(length(body)), 0) FROM event WHERE sequence <= ?", (gone,)
+                ).fetchone()
+                database.execute("DELETE FROM event WHERE sequence <= ?", (gone,))
+                database.execute("UPDATE meta SET value = ? WHERE key = 'gone'", (str(gone),))
+            self._ledger, self._bytes = ledger, self._bytes - int(size)
+
+        self._do(forget, gone=gone)
+
+    @property
+    def stream(self) -> str:
+        """Id of the stream; another one after damage."""
+        return self._ledger.stream
 
     @property
     def last(self) -> int:
         """The latest sequence that was given, 0 before the first; never given again, even when forgotten."""
-        return int(self._one("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0)"))
+        return self._ledger.last
 
     @property
     def oldest(self) -> int:
         """The first sequence that waits; the next one to be given where none does."""
-        return int(self._one("SELECT coalesce((SELECT min(sequence) FROM event), 0)")) or self.last + 1
+        return self._ledger.gone + 1
 
     @property
     def depth(self) -> int:
         """How many events wait."""
-        return int(self._one("SELECT count(*) FROM event"))
+        return self._ledger.last - self._ledger.gone
 
     @property
     def dropped(self) -> int:
-        """How many events were dropped over the limits, ever."""
-        return int(self._meta("dropped") or 0)
+        """How many events were dropped over the limits, or lost with a damaged file, ever."""
+        return self._ledger.dropped
 
-    def age_s(self, now: datetime) -> float:
-        """Return how long the oldest event has waited, 0 where none does."""
-        recorded = self._one("SELECT (SELECT recorded FROM event ORDER BY sequence LIMIT 1)")
-        return (now - datetime.fromisoformat(str(recorded))).total_seconds() if recorded else 0.0
-
-    def _meta(self, key: str) -> str | None:
-        row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return str(row[0]) if row else None
-
-    def _one(self, query: str) -> str | int | float:
-        with closing(self._database.execute(query)) as cursor:
-            value: str | int | float = cursor.fetchone()[0]
-            return value
+    def age_s(self, _now: datetime | None = None) -> float:
+        """Return how long the agent has run since it recorded the oldest event; 0 where none waits."""
+        if not self.depth:
+            return 0.0
+        running = self._ledger.running + max(self._steady() - self._counted, 0)
+        return self._do(lambda database: max(running - self._oldest_row(database, self._ledger)[0], 0.0))
 
     def close(self) -> None:
         """Close the file."""
-        self._database.close()
+        if self._database is not None:
+            with suppress(sqlite3.Error):  # a damaged one may not like it
+                self._database.close()
+            self._database = None
 
     def __enter__(self) -> Self:
         return self

@@ -83,7 +83,7 @@ def test_a_process_killed_in_the_middle_leaves_whole_transactions(tmp_path: Path
         for number in range(50):
             outbox.record([draft(), draft()], Memory(planogram=str(number)), NOW)
         outbox._database.execute("BEGIN IMMEDIATE")
-        outbox._insert(draft(), NOW, 0.0)
+        outbox._database.execute("INSERT INTO event SELECT 101, kind, recorded, running, body FROM event LIMIT 1")
         os.kill(os.getpid(), 9)
     """)
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "o")], check=False)
@@ -109,7 +109,8 @@ def test_too_old_is_dropped_and_counted() -> None:
         clock[0] = days * 86400
         outbox.record([draft()], Memory(), NOW + timedelta(days=days))
     assert (outbox.dropped, outbox.oldest) == (1, 2)
-    assert outbox.age_s(NOW + timedelta(days=2)) == 86400
+    clock[0] += 600
+    assert outbox.age_s() == pytest.approx(1.1 * 86400 + 600)
 
 
 def test_a_clock_that_is_set_makes_nothing_old() -> None:
@@ -143,13 +144,6 @@ def test_memory_of_another_version_is_forgotten_not_fatal(tmp_path: Path) -> Non
     database.close()
     with opened(tmp_path / "o") as outbox:
         assert outbox.memory() == Memory()
-
-
-@pytest.mark.parametrize("damage", [b"this is no database at all, but long enough to be read as one" * 20])
-def test_a_damaged_file_is_told(tmp_path: Path, damage: bytes) -> None:
-    (tmp_path / "o").write_bytes(damage)
-    with pytest.raises(DeviceError, match="database"):
-        opened(tmp_path / "o")
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
