@@ -14,6 +14,7 @@ from edge_agent import rules, slots
 from edge_agent.align import Alignment, Follower, Glance, View
 from edge_agent.camera.base import Frame
 from edge_agent.contracts import config, events, messages, planogram
+from edge_agent.contracts.errors import DeviceError
 from edge_agent.contracts.events import CameraFault, Event, EventData, Kind, SlotCondition
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image
@@ -28,8 +29,8 @@ class Journal(Protocol):
     def memory(self) -> Memory:
         """Return what was remembered last."""
 
-    def record(self, drafts: Iterable[Draft], memory: Memory, now: datetime) -> list[Event]:
-        """Write events and the memory that they came from."""
+    def record(self, drafts: Iterable[Draft], memory: Memory, now: datetime, *, lost: int = 0) -> list[Event]:
+        """Write events and the memory that they came from, all or nothing, and count those that are lost."""
 
 
 class Model(Protocol):
@@ -46,11 +47,17 @@ class Model(Protocol):
 News = dict[int, rules.Reading | None]
 """What a frame says of slots, by their place in the planogram: None: it moves; absent: it is as it was."""
 
+_MOST_UNWRITTEN = 1000
+"""Events that are kept in memory while the journal takes none."""
+
 _NOWHERE = Alignment(View.UNSURE, np.eye(3), np.eye(3))
 
 
 class Agent:
     """One camera before one shelf.
+
+    Where the journal cannot take what is new (a full disk), `see`, `miss` and `started` raise
+    DeviceError and forget nothing: it is written with the next frame that the journal takes.
 
     Args:
         store: Of the events.
@@ -85,7 +92,9 @@ class Agent:
         self._follower, self._reference = Follower(reference), Look.of(reference)
         labels = [product.label for product in shelf.products]
         facings = {label: tuple(sorted(slot.id for slot in shelf.facings(label))) for label in labels}
-        self._memory = journal.memory().under(self._planogram_sha256, shelf.shelf, facings)
+        self._memory = self._written = journal.memory().under(self._planogram_sha256, shelf.shelf, facings)
+        self._unwritten: list[Draft] = []
+        self._lost = 0
         self._tracks = {slot.id: rules.Track() for slot in shelf.slots}
         self._faults = {fault: rules.FaultTrack(fault in self._memory.faults) for fault in CameraFault}
         self._corners = slots.corners(shelf)
@@ -151,10 +160,19 @@ class Agent:
         return events.ModelRef(name=self._identity.name, version=self._identity.version)
 
     def _keep(self, memory: Memory, drafts: list[Draft], at: float) -> list[Event]:
-        if not drafts and memory == self._memory:
-            return []
-        recorded = self._journal.record(drafts, memory, self._wall(at))
+        """Write down what is new; what the journal does not take now comes first the next time."""
         self._memory = memory
+        self._unwritten += drafts
+        if not self._unwritten and memory == self._written:
+            return []
+        try:
+            recorded = self._journal.record(self._unwritten, memory, self._wall(at), lost=self._lost)
+        except DeviceError:
+            surplus = max(len(self._unwritten) - _MOST_UNWRITTEN, 0)
+            del self._unwritten[:surplus]
+            self._lost += surplus
+            raise
+        self._written, self._unwritten, self._lost = memory, [], 0
         return recorded
 
     def _with_faults(

@@ -28,23 +28,22 @@ from edge_agent.contracts.errors import DeviceError
 from edge_agent.contracts.events import Event, decode, encode
 from edge_agent.contracts.identifiers import uuid7
 from edge_agent.contracts.times import rfc3339
+from edge_agent.ledger import (
+    DamagedError,
+    Ledger,
+    Row,
+    keep,
+    noticing,
+    oldest_row,
+    prepare,
+    restream,
+    rows_after,
+)
 from edge_agent.memory import Draft, Memory
-from edge_agent.salvage import DamagedError, Ledger
 
 log = logging.getLogger(__name__)
 
 _DAY_S = 86400
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS event (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, recorded TEXT NOT NULL,
-    running REAL NOT NULL, body BLOB NOT NULL
-) STRICT;
-"""
-_LAST = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0)"
-# What an outbox of an older version did not write down.
-_GONE = f"SELECT 'gone', coalesce((SELECT min(sequence) - 1 FROM event), ({_LAST}))"  # noqa: S608 - our own
-
 Answer = TypeVar("Answer")
 
 
@@ -54,15 +53,6 @@ class Limits:
 
     max_bytes: int
     max_days: int
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One event that waits: its place, its kind, and its bytes on the wire."""
-
-    sequence: int
-    kind: str
-    body: bytes
 
 
 class Outbox:
@@ -114,11 +104,11 @@ class Outbox:
         """
         try:
             try:
-                with salvage.noticing():
+                with noticing():
                     return work(self._opened())
             except DamagedError as exc:
                 self._begin_anew(str(exc), gone)
-                with salvage.noticing():
+                with noticing():
                     return work(self._opened())
         except (sqlite3.Error, OSError, DamagedError) as exc:
             raise DeviceError(
@@ -135,41 +125,14 @@ class Outbox:
             salvage.look_before_opening(self._file)
         database = sqlite3.connect(self._file or ":memory:", isolation_level=None)
         try:
-            self._ledger, self._bytes = self._prepared(database)
+            self._ledger = prepare(database, self._new_ledger())
+            (size,) = database.execute("SELECT coalesce(sum(length(body)), 0) FROM event").fetchone()
         except BaseException:
             # Left open, it would be in the way of the next attempt.
             database.close()
             raise
-        self._database = database
+        self._database, self._bytes = database, int(size)
         return database
-
-    def _prepared(self, database: sqlite3.Connection) -> tuple[Ledger, int]:
-        """Check what is there, make what is not; return the ledger, and the bytes that wait."""
-        (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise DamagedError(str(verdict).replace("\n", " "))
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
-            database.execute(f"PRAGMA {pragma}")
-        database.executescript(_SCHEMA)
-        with database:
-            database.execute("BEGIN IMMEDIATE")
-            database.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", self._first_rows(database))
-        meta = dict(database.execute("SELECT key, value FROM meta").fetchall())
-        count, first, size = database.execute(
-            "SELECT count(*), min(sequence), coalesce(sum(length(body)), 0) FROM event"
-        ).fetchone()
-        ledger = Ledger.read(meta, int(database.execute(_LAST).fetchone()[0]))
-        if count != ledger.last - ledger.gone or (count and first != ledger.gone + 1):
-            raise DamagedError(f"{count} events where {ledger.last - ledger.gone} should be")
-        if ledger.source != self._source:
-            ledger = self._renamed(database, ledger)
-        return ledger, int(size)
-
-    def _first_rows(self, database: sqlite3.Connection) -> list[tuple[str, str]]:
-        """Return what the table `meta` must have, as it is in a new file or one of an older version."""
-        rows = dict(self._new_ledger().rows())
-        del rows["memory"]
-        return [*(rows | dict([database.execute(_GONE).fetchone()])).items()]
 
     def _begin_anew(self, reason: str, gone: int) -> None:
         """Begin a new stream in a new file with what can be read of this one."""
@@ -178,7 +141,7 @@ class Outbox:
         running = self._database is not None
         known = replace(self._ledger, gone=max(gone, self._ledger.gone)) if running else None
         new = self._new_ledger()
-        rescued = salvage.rebuild(self._file, schema=_SCHEMA, new=new, known=known)
+        rescued = salvage.rebuild(self._file, new=new, known=known)
         self.close()
         log.error(
             "the outbox was damaged (%s): it is now %s; a new stream begins, events saved: %d, lost: %s",
@@ -231,7 +194,7 @@ class Outbox:
                 events.append(event)
                 size += len(body)
             ledger, size = self._bounded(database, ledger, size)
-            database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", ledger.rows())
+            keep(database, ledger)
         self._ledger, self._bytes, self._counted = ledger, size, counted
         return events
 
@@ -251,56 +214,13 @@ class Outbox:
         """Drop the oldest rows that are over the limits, and count them."""
         before = ledger.running - self._limits.max_days * _DAY_S
         while ledger.gone < ledger.last:
-            running, length = self._oldest_row(database, ledger)
+            running, length = oldest_row(database, ledger)
             if size <= self._limits.max_bytes and running >= before:
                 break
             ledger = replace(ledger, gone=ledger.gone + 1, dropped=ledger.dropped + 1)
             database.execute("DELETE FROM event WHERE sequence = ?", (ledger.gone,))
             size -= length
         return ledger, size
-
-    @staticmethod
-    def _oldest_row(database: sqlite3.Connection, ledger: Ledger) -> tuple[float, int]:
-        """Return how long the agent had run when the oldest event was recorded, and its bytes."""
-        row = database.execute(
-            "SELECT running, length(body) FROM event WHERE sequence = ?", (ledger.gone + 1,)
-        ).fetchone()
-        if row is None or not isinstance(row[0], float):
-            raise DamagedError(f"event {ledger.gone + 1} is not there")
-        return row[0], int(row[1])
-
-    def _renamed(self, database: sqlite3.Connection, old: Ledger) -> Ledger:
-        """Begin a new stream for a device that has another name now, and take along what waits."""
-        new = replace(old, stream=self._new_ledger().stream, source=self._source, gone=0, last=0)
-        with database:
-            database.execute("BEGIN IMMEDIATE")
-            for sequence in range(old.gone + 1, old.last + 1):
-                (row,) = self._rows(database, old, sequence - 1, 1)
-                new = replace(new, last=new.last + 1)
-                place = {"source": new.source, "streamid": new.stream, "sequence": new.last}
-                body = encode(decode(row.body).model_copy(update=place))
-                change = "UPDATE event SET sequence = ?, body = ? WHERE sequence = ?"
-                database.execute(change, (new.last, body, sequence))
-            database.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'event'", (new.last,))
-            database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", new.rows())
-        return new
-
-    @staticmethod
-    def _rows(database: sqlite3.Connection, ledger: Ledger, after: int, limit: int) -> list[Row]:
-        """Return rows, each checked: a worn card changes contents, and SQLite does not notice."""
-        found = database.execute(
-            "SELECT sequence, kind, body FROM event WHERE sequence > ? ORDER BY sequence LIMIT ?",
-            (after, limit),
-        )
-        rows = [Row(*row) for row in found]
-        waiting = range(max(after, ledger.gone) + 1, ledger.last + 1)
-        if [row.sequence for row in rows] != list(waiting if limit < 0 else waiting[:limit]):
-            raise DamagedError("events are missing")
-        for row in rows:
-            event = salvage.sensible(row.kind, row.sequence, row.body)
-            if event is None or event.streamid != ledger.stream:
-                raise DamagedError(f"event {row.sequence} makes no sense")
-        return rows
 
     def memory(self) -> Memory:
         """Return what was remembered last; nothing on a new disk or after an update that cannot read it."""
@@ -319,13 +239,14 @@ class Outbox:
         stream = self.stream
 
         def read(database: sqlite3.Connection) -> list[Row]:
-            return self._rows(database, self._ledger, sequence, limit) if self.stream == stream else []
+            return rows_after(database, self._ledger, sequence, limit) if self.stream == stream else []
 
         return self._do(read)
 
     def events(self) -> list[Event]:
         """Return everything that waits, decoded."""
-        return [decode(row.body) for row in self.after(0, -1)]
+        rows = self._do(lambda database: rows_after(database, self._ledger, 0, -1))
+        return [decode(row.body) for row in rows]
 
     def forget_up_to(self, sequence: int) -> None:
         """Delete rows that somebody else has for good.
@@ -349,6 +270,19 @@ class Outbox:
             self._ledger, self._bytes = ledger, self._bytes - int(size)
 
         self._do(forget, gone=gone)
+
+    def begin_stream(self) -> None:
+        """Begin a new stream with what waits.
+
+        For when somebody has seen more of this stream than there is of it: the disk has gone back to
+        an earlier state (a card that lied about what was written), and its numbers would be given twice.
+        """
+        log.error("the outbox has gone back to an earlier state; a new stream begins")
+
+        def renew(database: sqlite3.Connection) -> None:
+            self._ledger = restream(database, self._ledger, self._new_ledger())
+
+        self._do(renew)
 
     @property
     def stream(self) -> str:
@@ -380,7 +314,7 @@ class Outbox:
         if not self.depth:
             return 0.0
         running = self._ledger.running + max(self._steady() - self._counted, 0)
-        return self._do(lambda database: max(running - self._oldest_row(database, self._ledger)[0], 0.0))
+        return self._do(lambda database: max(running - oldest_row(database, self._ledger)[0], 0.0))
 
     def close(self) -> None:
         """Close the file."""

@@ -21,8 +21,8 @@ from edge_agent.contracts import messages
 from edge_agent.contracts.errors import DataError, DeviceError
 from edge_agent.contracts.events import CONTENT_TYPE, EXPIRY_S
 from edge_agent.contracts.topics import DeviceTopics
+from edge_agent.ledger import Row
 from edge_agent.mqtt import Connected, Delivered, Disconnected, Notice, Publication, Received, Token
-from edge_agent.outbox import Row
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,9 @@ class Queue(Protocol):
 
     def forget_up_to(self, sequence: int) -> None:
         """Delete rows that somebody else has."""
+
+    def begin_stream(self) -> None:
+        """Begin a new stream with what waits."""
 
 
 class Wire(Protocol):
@@ -152,6 +155,15 @@ class Publisher:
             self._acked = self._forgotten = 0
             self._rewind_to_ack()
 
+    def _begin_stream(self) -> None:
+        """Give none of the numbers again that somebody has seen and the queue does not know."""
+        try:
+            self._queue.begin_stream()
+        except DeviceError as exc:
+            # The acknowledgement is retained: it comes again with the next connection.
+            log.warning("no new stream yet: %s", exc)
+        self._follow()
+
     def _forsake(self) -> None:
         """Expect no answer any more: what was out on a connection ended with it."""
         self._waiting.clear()
@@ -187,8 +199,11 @@ class Publisher:
             ack = messages.decode(messages.Ack, payload)
         except DataError:
             return
-        # Of another life of this disk, or of events that were never written: not about us.
-        if ack.stream != self._stream or ack.upto > self._queue.last:
+        # Of another life of this disk: not about us.
+        if ack.stream != self._stream:
+            return
+        if ack.upto > self._queue.last:
+            self._begin_stream()
             return
         if ack.upto > self._acked:
             self._standing_since, self._rewinds = now, 0

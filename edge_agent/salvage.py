@@ -12,85 +12,19 @@ import re
 import sqlite3
 from array import array
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.events import Event, decode, encode
+from edge_agent.contracts.events import Event, encode
 from edge_agent.contracts.files import flush
+from edge_agent.ledger import SCHEMA, DamagedError, Ledger, keep, placed, sensible
 from edge_agent.sqlitefile import Cell, Log, Remains
 
 KEPT_ASIDE = 3
-_IOERR_READ, _IOERR_SHORT_READ, _IOERR_CORRUPT, _IOERR_DATA = 266, 522, 8458, 8202
-_DAMAGE = {_IOERR_READ, _IOERR_SHORT_READ, _IOERR_CORRUPT, _IOERR_DATA}
-# A statement that does not fit the file's schema, or a row where none can be, is damage as well.
-_PRIMARY_DAMAGE = {
-    sqlite3.SQLITE_ERROR,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-    sqlite3.SQLITE_CONSTRAINT,
-    sqlite3.SQLITE_MISMATCH,
-}
 _EVENT_COLUMNS = 5
-
-
-class DamagedError(Exception):
-    """The file says what cannot be; never leaves the outbox."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """What an outbox knows of itself beside its events.
-
-    Attributes:
-        stream: Its id.
-        source: CloudEvents source of its device.
-        gone: Every event up to this sequence has left it, delivered or counted as dropped.
-        last: The latest sequence that was given.
-        dropped: How many events nobody got, ever.
-        running: For how long the agent has run, over all its starts, seconds.
-        memory: The agent's memory, JSON.
-    """
-
-    stream: str
-    source: str
-    gone: int = 0
-    last: int = 0
-    dropped: int = 0
-    running: float = 0.0
-    memory: str = "{}"
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Return it as rows of the table `meta`; the last sequence lies with the events."""
-        names = ("stream", "source", "gone", "dropped", "running", "memory")
-        return [(name, str(getattr(self, name))) for name in names]
-
-    @classmethod
-    def read(cls, meta: dict[str, str], last: int) -> "Ledger":
-        """Make it from these rows.
-
-        Raises:
-            DamagedError: They say what cannot be.
-        """
-        try:
-            ledger = cls(
-                stream=meta["stream"],
-                source=meta["source"],
-                gone=int(meta["gone"]),
-                last=last,
-                dropped=int(meta["dropped"]),
-                running=float(meta["running"]),
-                memory=meta.get("memory", "{}"),
-            )
-        except (KeyError, ValueError) as exc:
-            raise DamagedError(f"no sense in its own numbers: {exc}") from exc
-        numbers = 0 <= ledger.gone <= ledger.last and ledger.dropped >= 0 and ledger.running >= 0
-        if not numbers or not re.fullmatch("[0-9a-f]{32}", ledger.stream):
-            raise DamagedError("no sense in its own numbers")
-        return ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +38,6 @@ class Rescued:
 
     saved: int
     lost: int | None
-
-
-@contextmanager
-def noticing() -> Iterator[None]:
-    """Tell damage from everything else that SQLite may complain of.
-
-    Raises:
-        DamagedError: The file is damaged.
-        sqlite3.Error: Anything else: a full disk, a folder that is not there.
-    """
-    try:
-        yield
-    except sqlite3.Error as exc:
-        code = getattr(exc, "sqlite_errorcode", None)
-        garbled = code is None and "UTF-8" in str(exc)
-        if garbled or code in _DAMAGE or (code is not None and code & 0xFF in _PRIMARY_DAMAGE):
-            raise DamagedError(str(exc)) from exc
-        raise
 
 
 def look_before_opening(path: Path) -> None:
@@ -170,12 +86,11 @@ class _Found:
             return None
 
 
-def rebuild(path: Path, *, schema: str, new: Ledger, known: Ledger | None) -> Rescued:
+def rebuild(path: Path, *, new: Ledger, known: Ledger | None) -> Rescued:
     """Write what can be read of a damaged file into a new one beside it.
 
     Args:
         path: The damaged file.
-        schema: SQL that makes the tables `meta` and `event`.
         new: Of the new file, as if nothing could be read: its stream and source count.
         known: What a running agent knows; None at its start.
 
@@ -188,7 +103,7 @@ def rebuild(path: Path, *, schema: str, new: Ledger, known: Ledger | None) -> Re
         name.unlink(missing_ok=True)
     try:
         with Remains(path) as remains, closing(sqlite3.connect(staged, isolation_level=None)) as database:
-            database.executescript(schema)
+            database.executescript(SCHEMA)
             with database:
                 database.execute("BEGIN IMMEDIATE")
                 rescued = _fill(database, remains, new, known)
@@ -214,8 +129,7 @@ def _fill(database: sqlite3.Connection, remains: Remains, new: Ledger, known: Le
         saved += 1
         first, highest = first or sequence, max(highest, sequence)
         running = max(running, columns[2])
-        place = {"source": new.source, "streamid": new.stream, "sequence": saved}
-        body = encode(event.model_copy(update=place))
+        body = encode(placed(event, new, saved))
         database.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?)", (saved, *columns, body))
     below = old.gone if old else first - 1 if first else None
     lost = None if below is None else max(highest - below - saved, 0)
@@ -225,7 +139,7 @@ def _fill(database: sqlite3.Connection, remains: Remains, new: Ledger, known: Le
         running=running,
         memory=old.memory if old else found.meta.get("memory", "{}"),
     )
-    database.executemany("INSERT INTO meta VALUES (?, ?)", ledger.rows())
+    keep(database, ledger)
     return Rescued(saved, lost)
 
 
@@ -253,15 +167,6 @@ def _events(
             continue
         before = sequence
         yield sequence, (str(kind), str(recorded), float(running or 0.0)), event
-
-
-def sensible(kind: str, sequence: int, body: bytes) -> Event | None:
-    """Return the event of a row; None where it does not belong there: SQLite does not check contents."""
-    try:
-        event = decode(body)
-    except DataError:
-        return None
-    return event if (event.kind.value, event.sequence) == (kind, sequence) else None
 
 
 def _finished(path: Path) -> Path:

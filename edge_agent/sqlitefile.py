@@ -7,6 +7,7 @@ be read, and whoever asks decides whether it makes sense.
 """
 
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,22 +65,22 @@ class Log:
 
     @classmethod
     def read(cls, file: BinaryIO) -> "Log | None":
-        """Read a log; None where its header is none."""
+        """Read a log; None where there is none. Where its header is broken, most frames say whose they are."""
         header = _read(file, 0, _LOG_HEADER)
         if len(header) < _LOG_HEADER:
             return None
-        magic, _, size, _, salt_1, salt_2, *sums = struct.unpack(">8I", header)
-        if magic not in _LOG_MAGIC or not _plausible(size):
-            return None
+        magic, _, size, _, *salts, sum_1, sum_2 = struct.unpack(">8I", header)
         order = ">" if magic & 1 else "<"
         state = _checksum(header[:24], (0, 0), order)
-        whole = state == tuple(sums)
+        whole = magic in _LOG_MAGIC and _plausible(size) and state == (sum_1, sum_2)
+        if not whole:
+            size, salts = _USUAL_PAGE, _most_salts(file)
         frames, sound, offset = [], 0, _LOG_HEADER
         while len(frame := _read(file, offset, _FRAME_HEADER + size)) == _FRAME_HEADER + size:
-            number, pages, *salts, sum_1, sum_2 = struct.unpack_from(">6I", frame)
+            number, pages, *own, sum_1, sum_2 = struct.unpack_from(">6I", frame)
             offset += len(frame)
             # Frames with other salts are left over from an earlier round, or broken.
-            ours = salts == [salt_1, salt_2]
+            ours = own == salts
             whole = whole and ours
             if whole:
                 state = _checksum(frame[_FRAME_HEADER:], _checksum(frame[:8], state, order), order)
@@ -217,6 +218,16 @@ def _read(file: BinaryIO | None, offset: int, length: int) -> bytes:
         return file.read(length)
     except OSError:
         return b""
+
+
+def _most_salts(file: BinaryIO) -> list[int]:
+    """Return the two numbers that most frames of a log carry."""
+    seen: Counter[bytes] = Counter()
+    offset = _LOG_HEADER + 8
+    while len(salts := _read(file, offset, 8)) == 8:  # noqa: PLR2004 - two numbers of four bytes
+        seen[salts] += any(salts)
+        offset += _FRAME_HEADER + _USUAL_PAGE
+    return list(struct.unpack(">2I", max(seen, key=seen.__getitem__, default=bytes(8))))
 
 
 def _plausible(size: int) -> bool:
