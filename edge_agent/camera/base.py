@@ -35,7 +35,7 @@ class Camera(ABC):
 
     @property
     def dropped(self) -> int:
-        """How many frames came and were never given; 0 where none can be."""
+        """How many frames came and were never given; 0 where none can be lost."""
         return 0
 
     def close(self) -> None:  # noqa: B027 - most sources hold nothing
@@ -48,3 +48,30 @@ class Camera(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Stream(Camera):
+    """A source that queues its frames: somebody must take them all the time, or they grow old in there."""
+
+    @abstractmethod
+    def grab(self) -> None:
+        """Wait for the next frame and hold it, with as little work as can be.
+
+        Raises:
+            DeviceError: The stream has ended; close it and open another.
+        """
+
+    @abstractmethod
+    def retrieve(self) -> Frame | None:
+        """Return the frame that is held, or None when it is damaged or comes too late to be the present."""
+
+    def read(self) -> Frame:
+        """Return the next frame that is whole and fresh.
+
+        Raises:
+            DeviceError: The stream has ended.
+        """
+        while True:
+            self.grab()
+            if (frame := self.retrieve()) is not None:
+                return frame

@@ -28,6 +28,11 @@ class Masked(Camera):
         cv2.fillPoly(image, self._polygons, (0, 0, 0))
         return Frame(image, frame.at)
 
+    @property
+    def dropped(self) -> int:
+        """How many frames came and were never given."""
+        return self._camera.dropped
+
     def close(self) -> None:
         """Let the camera go."""
         self._camera.close()

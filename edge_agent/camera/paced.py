@@ -24,6 +24,7 @@ class Paced(Camera):
     ) -> None:
         self._camera, self._steady, self._sleep = camera, steady, sleep
         self._begin: float | None = None
+        self._skipped = 0
         self._waiting = camera.read()
 
     def read(self) -> Frame | None:
@@ -36,8 +37,14 @@ class Paced(Camera):
         self._sleep(max(self._begin + frame.at - self._steady(), 0))
         while (later := self._camera.read()) is not None and self._begin + later.at <= self._steady():
             frame = later
+            self._skipped += 1
         self._waiting = later
         return Frame(frame.image, self._begin + frame.at)
+
+    @property
+    def dropped(self) -> int:
+        """How many frames had their moment before anybody asked."""
+        return self._skipped + self._camera.dropped
 
     def close(self) -> None:
         """Let the source go."""

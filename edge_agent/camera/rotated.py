@@ -30,6 +30,11 @@ class Rotated(Camera):
             return None
         return Frame(np.asarray(cv2.rotate(frame.image, self._turn), np.uint8), frame.at)
 
+    @property
+    def dropped(self) -> int:
+        """How many frames came and were never given."""
+        return self._camera.dropped
+
     def close(self) -> None:
         """Let the camera go."""
         self._camera.close()

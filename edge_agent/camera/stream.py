@@ -1,92 +1,158 @@
-"""USB and network cameras through OpenCV: always the latest frame, and again and again after a loss."""
+"""USB and network cameras through OpenCV; it blocks, so that it belongs behind `Latest`."""
 
-import re
-import threading
+import os
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from edge_agent.camera.base import Camera, Frame
+from edge_agent.camera.address import shown
+from edge_agent.camera.base import Frame, Stream
+from edge_agent.camera.lag import Lag
 from edge_agent.contracts import config
 from edge_agent.contracts.errors import DeviceError
 
-_PATIENCE_S = 1.0
-_REOPEN_S = 2.0
 _NETWORK_TIMEOUT_MS = 5000
+_STALE_S = 1.0
+_HOPELESS_S = 5.0
+_QUEUED_S = 0.001
+_QUEUE = 250
+"""Frames that come without a wait are a queue; so many in a row are a server that does not pace itself."""
+_FFMPEG_ERROR = 16
+_MOTION_JPEG = {"MJPG", "JPEG", "mjpg", "jpeg"}
+_JPEG_END = b"\xff\xd9"
+_PADDING = 1024
 
 
-class StreamCamera(Camera):
-    """Reads in a thread of its own, so that a slow reader sees the present and never a queue.
+def prepare(source: str) -> None:
+    """Tell OpenCV how to connect, and to keep passwords for itself; before its first network stream.
+
+    Its own debugging output would show them: what is asked for in the environment is turned down
+    where the source has something to hide.
+
+    Args:
+        source: As in `device.yaml`.
+    """
+    # Over UDP, a lost packet is a grey half of a picture; sound is of no use.
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp|allowed_media_types;video")
+    if shown(source) == source:
+        return
+    os.environ.pop("OPENCV_FFMPEG_DEBUG", None)
+    level = os.environ.get("OPENCV_FFMPEG_LOGLEVEL", "")
+    if not level.lstrip("-").isdigit() or int(level) > _FFMPEG_ERROR:
+        os.environ["OPENCV_FFMPEG_LOGLEVEL"] = str(_FFMPEG_ERROR)
+    if cv2.utils.logging.getLogLevel() > cv2.utils.logging.LOG_LEVEL_ERROR:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+
+
+class StreamCamera(Stream):
+    """One connection to a camera.
 
     Args:
         settings: `v4l2:/dev/video0`, `rtsp://...`, or an HTTP stream, with the wanted size.
+
+    Raises:
+        DeviceError: It cannot be opened.
     """
 
     def __init__(self, settings: config.Camera) -> None:
-        self._settings = settings
-        self._fresh = threading.Condition()
-        self._latest: Frame | None = None
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
-        self._thread.start()
+        self._source = settings.source
+        self._name = shown(settings.source)
+        self._capture = _device(settings) if self._source.startswith("v4l2:") else _network(self._source)
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise DeviceError(
+                f"Expected: {self._name} to open. Received: no stream.",
+                hint="check cable, power, address, name and password of the camera",
+            )
+        self._raw = not self._source.startswith("v4l2:") and self._undecoded()
+        self._timed = self._source.startswith("rtsp")
+        self._lag = Lag()
+        self._queued = 0
+        self._at = 0.0
 
-    def read(self) -> Frame:
-        """Wait a moment for a frame that was not given before.
+    def grab(self) -> None:
+        """Wait for the next frame.
 
         Raises:
-            DeviceError: None came.
+            DeviceError: The stream has ended, or is behind for good.
         """
-        with self._fresh:
-            self._fresh.wait_for(lambda: self._latest is not None, timeout=_PATIENCE_S)
-            frame, self._latest = self._latest, None
-        if frame is None:
-            raise DeviceError(
-                f"Expected: a frame from {_shown(self._settings.source)}. "
-                f"Received: none in {_PATIENCE_S:g} s.",
-                hint="check cable, power and address of the camera; the agent tries again by itself",
-            )
-        return frame
+        begin = time.monotonic()
+        if not self._capture.grab():
+            raise DeviceError(f"Expected: a frame from {self._name}. Received: the end of the stream.")
+        self._at = time.monotonic()
+        waited = self._at - begin >= _QUEUED_S
+        self._queued = 0 if waited else self._queued + 1
+        if self._timed:
+            self._lag = self._lag.step(self._at, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            behind = self._lag.behind_s or 0.0
+            # With a queue there is hope to catch up; where frames are slow to decode there is none.
+            if waited and behind > _HOPELESS_S:
+                raise DeviceError(
+                    f"Expected: the present from {self._name}. Received: frames that are {behind:.0f} s late.",
+                    hint="choose a smaller picture or a lower frame rate in the camera",
+                )
+
+    def retrieve(self) -> Frame | None:
+        """Return the frame that was grabbed, or None when it is damaged or old."""
+        if self._late():
+            return None
+        decoded, image = self._capture.retrieve()
+        if decoded and self._raw:
+            image = _decoded(np.asarray(image, np.uint8).ravel())
+        if not decoded or image is None:
+            return None
+        return Frame(np.asarray(image, np.uint8), self._at)
 
     def close(self) -> None:
-        """End the thread, which lets the camera go."""
-        self._ended.set()
-        self._thread.join(timeout=2 * _PATIENCE_S)
+        """End the connection."""
+        self._capture.release()
 
-    def _run(self) -> None:
-        while not self._ended.is_set():
-            capture = self._open()
-            while not self._ended.is_set():
-                read, image = capture.read()
-                if not read:
-                    break
-                with self._fresh:
-                    self._latest = Frame(np.asarray(image, np.uint8), time.monotonic())
-                    self._fresh.notify()
-            capture.release()
-            self._ended.wait(_REOPEN_S)
+    def _late(self) -> bool:
+        if self._timed:
+            behind = self._lag.behind_s
+            return behind is None or behind > _STALE_S
+        # Motion JPEG over HTTP carries no time; where nothing is decoded, no wait means a queue.
+        return self._raw and 0 < self._queued < _QUEUE
 
-    def _open(self) -> cv2.VideoCapture:
-        source = self._settings.source
-        if source.startswith("v4l2:"):
-            device = source.removeprefix("v4l2:")
-            number = device.removeprefix("/dev/video")
-            # By number where it has one: not every build of OpenCV opens a device by its name.
-            capture = cv2.VideoCapture(int(number) if number.isdigit() else device, cv2.CAP_V4L2)
-            if self._settings.width and self._settings.height:
-                capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._settings.width)
-                capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._settings.height)
-            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-            return capture
-        timeouts = [
-            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-            _NETWORK_TIMEOUT_MS,
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            _NETWORK_TIMEOUT_MS,
-        ]
-        return cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)
+    def _undecoded(self) -> bool:
+        """Ask for frames as they come where each is a JPEG: FFmpeg would decode those that nobody takes."""
+        kind = int(self._capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1")
+        return kind in _MOTION_JPEG and self._capture.set(cv2.CAP_PROP_FORMAT, -1)
 
 
-def _shown(source: str) -> str:
-    """Return a source fit for a log: without user and password."""
-    return re.sub(r"//[^/@]*@", "//", source)
+def _decoded(data: "np.ndarray[tuple[int], np.dtype[np.uint8]]") -> "cv2.typing.MatLike | None":
+    """Decode a JPEG, None unless it is whole."""
+    if _JPEG_END not in data[-_PADDING:].tobytes():
+        return None
+    # As every other way of decoding a stream: a camera that says how it hangs is not believed.
+    return cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def _device(settings: config.Camera) -> cv2.VideoCapture:
+    place = Path(settings.source.removeprefix("v4l2:"))
+    if not place.exists():
+        raise DeviceError(
+            f"Expected: a camera at {place}. Received: no such device.",
+            hint="check its cable; `ls /dev/v4l/by-id` shows the cameras that there are",
+        )
+    # What stays the same when a camera is plugged in again (/dev/v4l/by-id/...) is a link to the device.
+    number = str(place.resolve()).removeprefix("/dev/video")
+    # By number where it has one: not every build of OpenCV opens a device by its name.
+    capture = cv2.VideoCapture(int(number) if number.isdigit() else str(place), cv2.CAP_V4L2)
+    if settings.width and settings.height:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, settings.width)
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, settings.height)
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    return capture
+
+
+def _network(source: str) -> cv2.VideoCapture:
+    timeouts = [
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+        _NETWORK_TIMEOUT_MS,
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+        _NETWORK_TIMEOUT_MS,
+    ]
+    return cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)
