@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
 from types import TracebackType
@@ -61,7 +62,6 @@ class NetworkCamera:
         self._dying = threading.Event()
         self._ended = threading.Event()
         self._open: list[socket.socket] = []
-        self._listener = socket.socket()
         self._threads: list[threading.Thread] = []
         self.port = 0
 
@@ -69,14 +69,15 @@ class NetworkCamera:
         """Listen; on the same port as before."""
         self._dying.clear()
         self._ended.clear()
-        self._listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
-        self.port = int(self._listener.getsockname()[1])
-        self._spawn(self._accept)
+        listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = int(listener.getsockname()[1])
+        self._open.append(listener)
+        self._spawn(self._accept, listener)
 
     def stop(self) -> None:
         """Be gone at once."""
         self._ended.set()
-        for one in (self._listener, *self._open):
+        for one in self._open:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
@@ -104,15 +105,15 @@ class NetworkCamera:
     ) -> None:
         self.stop()
 
-    def _spawn(self, run: "object", *arguments: object) -> None:
-        thread = threading.Thread(target=run, args=arguments, daemon=True)  # type: ignore[arg-type]
+    def _spawn(self, run: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=run, args=arguments, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
             while not self._ended.is_set():
-                client, _ = self._listener.accept()
+                client, _ = listener.accept()
                 self._open.append(client)
                 self._spawn(self._serve, client)
 
@@ -170,7 +171,7 @@ class NetworkCamera:
             sequence += len(packets)
             self._send(client, b"".join(struct.pack(">cBH", b"$", 0, len(one)) + one for one in packets))
 
-    def _pictures(self) -> "object":
+    def _pictures(self) -> Iterator[tuple[float, bytes]]:
         """Yield the moment, seconds, and the JPEG of each frame in step with the clock."""
         self.clients += 1
         begin = time.monotonic()
@@ -214,7 +215,7 @@ def rtp_packets(jpeg: bytes, sequence: int, stamp: int) -> list[bytes]:
             size = (wide // 8, tall // 8)
         at += 2 + length
     scan = jpeg[at + 2 + struct.unpack(">H", jpeg[at + 2 : at + 4])[0] : -2]
-    packets = []
+    packets: list[bytes] = []
     for begin in range(0, len(scan), _PACKET_BYTES):
         piece = scan[begin : begin + _PACKET_BYTES]
         last = begin + len(piece) == len(scan)

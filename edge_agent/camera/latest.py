@@ -60,14 +60,14 @@ class Latest(Camera):
         opener: Opener,
         *,
         name: str,
-        timing: Timing = Timing(),  # noqa: B008 - frozen
+        timing: Timing = Timing(),
         abandoned: int = 3,
         steady: Callable[[], float] = time.monotonic,
         pause: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
         self._name, self._timing, self._most = name, timing, abandoned
+        self._opener, self._steady, self._pause = opener, steady, pause
         self._meeting = _Meeting(steady)
-        self._start = lambda: _Worker(opener, self._meeting, timing, steady, pause)
         self._abandoned: list[_Worker] = []
         self._worker = self._start()
 
@@ -92,6 +92,9 @@ class Latest(Camera):
         """End the thread, which lets the camera go; a hung one is left behind."""
         self._worker.stop()
         self._worker.join(_CLOSE_S)
+
+    def _start(self) -> "_Worker":
+        return _Worker(self._opener, self._meeting, self._timing, self._steady, self._pause)
 
     def _relieve(self) -> None:
         """Put another worker in the place of one that hangs or has died."""
@@ -243,6 +246,7 @@ class _Meeting:
                 self.dropped += 1
                 return
             self._frame, self.wanted = frame, False
+            self._asked = self._steady()
             self._changed.notify_all()
 
     def wait_for_reader(self, stopped: threading.Event) -> bool:

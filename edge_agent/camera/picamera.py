@@ -1,6 +1,11 @@
-"""The Raspberry Pi's own camera, through `picamera2` (which comes with the system, not from here)."""
+"""The Raspberry Pi's own camera, through `picamera2` (which comes with the system, not from here).
 
+It blocks, and can hang, so that it belongs behind `Latest`.
+"""
+
+import importlib.util
 import time
+from contextlib import suppress
 
 import numpy as np
 
@@ -9,6 +14,19 @@ from edge_agent.contracts import config
 from edge_agent.contracts.errors import DeviceError
 
 _DEFAULT_SIZE = (1920, 1080)
+
+
+def require() -> None:
+    """Check that there is `picamera2`, as no waiting brings it.
+
+    Raises:
+        DeviceError: There is none.
+    """
+    if importlib.util.find_spec("picamera2") is None:
+        raise DeviceError(
+            "Expected: the package picamera2. Received: none on this machine.",
+            hint="on Raspberry Pi OS: apt install python3-picamera2; elsewhere use v4l2:/dev/video0",
+        )
 
 
 class PiCamera(Camera):
@@ -22,13 +40,9 @@ class PiCamera(Camera):
     """
 
     def __init__(self, settings: config.Camera) -> None:
-        try:
-            from picamera2 import Picamera2  # noqa: PLC0415 - on a Raspberry Pi alone
-        except ModuleNotFoundError as exc:
-            raise DeviceError(
-                "Expected: the package picamera2. Received: none on this machine.",
-                hint="on Raspberry Pi OS: apt install python3-picamera2; elsewhere use v4l2:/dev/video0",
-            ) from exc
+        require()
+        from picamera2 import Picamera2  # noqa: PLC0415 - on a Raspberry Pi alone
+
         size = (settings.width or _DEFAULT_SIZE[0], settings.height or _DEFAULT_SIZE[1])
         try:
             self._camera = Picamera2()
@@ -53,5 +67,7 @@ class PiCamera(Camera):
 
     def close(self) -> None:
         """Stop the camera."""
-        self._camera.stop()
-        self._camera.close()
+        # One that has gone cannot be stopped, and need not be.
+        with suppress(RuntimeError):
+            self._camera.stop()
+            self._camera.close()

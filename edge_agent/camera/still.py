@@ -2,17 +2,16 @@
 
 import http.client
 import time
-import urllib.request
-from http import HTTPStatus
-from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
 
+from edge_agent.camera.address import shown
 from edge_agent.camera.base import Camera, Frame
+from edge_agent.camera.fetch import Fetcher
 from edge_agent.contracts.errors import DeviceError
 
-_TIMEOUT_S = 5.0
+_WHOLE_S = 5.0
 _MAX_BYTES = 32 * 1024 * 1024
 
 
@@ -21,18 +20,12 @@ class StillCamera(Camera):
 
     Args:
         url: http or https, of a JPEG or PNG; may carry user and password.
+        whole_s: How long a whole picture may take, seconds.
     """
 
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-        if parts.username is not None:
-            name, password = unquote(parts.username), unquote(parts.password or "")
-            passwords.add_password(None, self._url, name, password)
-        self._opener = urllib.request.build_opener(
-            urllib.request.HTTPBasicAuthHandler(passwords), urllib.request.HTTPDigestAuthHandler(passwords)
-        )
+    def __init__(self, url: str, *, whole_s: float = _WHOLE_S) -> None:
+        self._name = shown(url)
+        self._fetcher = Fetcher(url, span_s=whole_s)
 
     def read(self) -> Frame:
         """Fetch the picture.
@@ -42,11 +35,15 @@ class StillCamera(Camera):
         """
         at = time.monotonic()
         try:
-            with self._opener.open(self._url, timeout=_TIMEOUT_S) as answer:
-                data = answer.read(_MAX_BYTES) if answer.status == HTTPStatus.OK else b""
+            data = self._fetcher.fetch(_MAX_BYTES)
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-        except (OSError, http.client.HTTPException, ValueError, cv2.error) as exc:
-            raise DeviceError(f"Expected: a picture from {self._url}. Received: {exc}.") from exc
+        except OSError as exc:
+            raise DeviceError(f"Expected: a picture from {self._name}. Received: {exc}.") from exc
+        except (http.client.HTTPException, ValueError, cv2.error) as exc:
+            # Some of these say the whole address, and with it what must not be shown.
+            raise DeviceError(
+                f"Expected: a picture from {self._name}. Received: {type(exc).__name__}."
+            ) from None
         if image is None:
-            raise DeviceError(f"Expected: a picture from {self._url}. Received: {len(data)} other bytes.")
+            raise DeviceError(f"Expected: a picture from {self._name}. Received: {len(data)} other bytes.")
         return Frame(np.asarray(image, np.uint8), at)

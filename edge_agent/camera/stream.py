@@ -1,11 +1,13 @@
 """USB and network cameras through OpenCV; it blocks, so that it belongs behind `Latest`."""
 
+import math
 import os
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.camera.address import shown
 from edge_agent.camera.base import Frame, Stream
@@ -39,8 +41,8 @@ def prepare(source: str) -> None:
     if shown(source) == source:
         return
     os.environ.pop("OPENCV_FFMPEG_DEBUG", None)
-    level = os.environ.get("OPENCV_FFMPEG_LOGLEVEL", "")
-    if not level.lstrip("-").isdigit() or int(level) > _FFMPEG_ERROR:
+    level = os.environ.get("OPENCV_FFMPEG_LOGLEVEL")
+    if level is not None and not (level.isdecimal() and int(level) <= _FFMPEG_ERROR):
         os.environ["OPENCV_FFMPEG_LOGLEVEL"] = str(_FFMPEG_ERROR)
     if cv2.utils.logging.getLogLevel() > cv2.utils.logging.LOG_LEVEL_ERROR:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
@@ -86,11 +88,11 @@ class StreamCamera(Stream):
         self._queued = 0 if waited else self._queued + 1
         if self._timed:
             self._lag = self._lag.step(self._at, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-            behind = self._lag.behind_s or 0.0
+            behind = self._lag.behind_s
             # With a queue there is hope to catch up; where frames are slow to decode there is none.
-            if waited and behind > _HOPELESS_S:
+            if waited and behind is not None and _HOPELESS_S < behind < math.inf:
                 raise DeviceError(
-                    f"Expected: the present from {self._name}. Received: frames that are {behind:.0f} s late.",
+                    f"Expected: the present from {self._name}. Received: frames {behind:.0f} s late.",
                     hint="choose a smaller picture or a lower frame rate in the camera",
                 )
 
@@ -98,21 +100,17 @@ class StreamCamera(Stream):
         """Return the frame that was grabbed, or None when it is damaged or old."""
         if self._late():
             return None
-        decoded, image = self._capture.retrieve()
-        if decoded and self._raw:
-            image = _decoded(np.asarray(image, np.uint8).ravel())
-        if not decoded or image is None:
-            return None
-        return Frame(np.asarray(image, np.uint8), self._at)
+        decoded, data = self._capture.retrieve()
+        image = _unpacked(np.asarray(data, np.uint8).ravel()) if decoded and self._raw else data
+        return Frame(np.asarray(image, np.uint8), self._at) if decoded and image is not None else None
 
     def close(self) -> None:
         """End the connection."""
         self._capture.release()
 
     def _late(self) -> bool:
-        if self._timed:
-            behind = self._lag.behind_s
-            return behind is None or behind > _STALE_S
+        if self._timed and self._lag.behind_s is not None:
+            return self._lag.behind_s > _STALE_S
         # Motion JPEG over HTTP carries no time; where nothing is decoded, no wait means a queue.
         return self._raw and 0 < self._queued < _QUEUE
 
@@ -122,7 +120,7 @@ class StreamCamera(Stream):
         return kind in _MOTION_JPEG and self._capture.set(cv2.CAP_PROP_FORMAT, -1)
 
 
-def _decoded(data: "np.ndarray[tuple[int], np.dtype[np.uint8]]") -> "cv2.typing.MatLike | None":
+def _unpacked(data: NDArray[np.uint8]) -> "cv2.typing.MatLike | None":
     """Decode a JPEG, None unless it is whole."""
     if _JPEG_END not in data[-_PADDING:].tobytes():
         return None
@@ -131,7 +129,8 @@ def _decoded(data: "np.ndarray[tuple[int], np.dtype[np.uint8]]") -> "cv2.typing.
 
 
 def _device(settings: config.Camera) -> cv2.VideoCapture:
-    place = Path(settings.source.removeprefix("v4l2:"))
+    name = settings.source.removeprefix("v4l2:")
+    place = Path(f"/dev/video{name}" if name.isdigit() else name)
     if not place.exists():
         raise DeviceError(
             f"Expected: a camera at {place}. Received: no such device.",

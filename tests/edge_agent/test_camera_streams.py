@@ -1,0 +1,208 @@
+"""Network streams through OpenCV: real servers that die in a frame, fall silent, and ask for a password."""
+
+import base64
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from edge_agent.camera.base import Camera, Frame
+from edge_agent.camera.latest import Latest, Timing
+from edge_agent.camera.open import open_camera
+from edge_agent.camera.stream import StreamCamera
+from edge_agent.contracts import config
+from edge_agent.contracts.errors import DeviceError
+from tests.rtsp import LEVELS, NetworkCamera, number_of
+
+USER = "mara:s3cr3t%21"
+TOKEN = "mara:s3cr3t!"  # noqa: S105
+
+
+def settings(source: str, fps: float = 10) -> config.Camera:
+    return config.Camera.model_validate({"source": source, "fps": fps})
+
+
+@pytest.fixture(params=[False, True], ids=["rtsp", "http"])
+def server(request: pytest.FixtureRequest) -> Iterator[NetworkCamera]:
+    """A network camera that speaks one of the two."""
+    with NetworkCamera(http=request.param) as camera:
+        yield camera
+
+
+def first(camera: Camera, patience_s: float = 40) -> Frame:
+    """Return the first frame that comes."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        try:
+            found = camera.read()
+        except DeviceError:
+            continue
+        assert found is not None
+        return found
+    message = f"no frame in {patience_s} s"
+    raise AssertionError(message)
+
+
+def lost(camera: Camera, patience_s: float = 40) -> DeviceError:
+    """Read until the camera says that it is lost."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        try:
+            found = camera.read()
+        except DeviceError as exc:
+            return exc
+        assert found is not None
+        # Half a frame must never be shown: these are the same all over.
+        assert float(np.ptp(found.image)) < 12
+    message = f"never lost in {patience_s} s"
+    raise AssertionError(message)
+
+
+def age(frame: Frame, sent: int) -> int:
+    """Return how many frames the server had sent since, as far as the picture tells."""
+    return (sent - number_of(frame.image)) % LEVELS
+
+
+def test_a_slow_reader_sees_the_present(server: NetworkCamera) -> None:
+    with open_camera(settings(server.url()), live=True) as camera:
+        first(camera)
+        for _ in range(3):
+            time.sleep(0.7)
+            asked = server.sent
+            found = first(camera)
+            assert (number_of(found.image) - asked + 1) % LEVELS <= server.sent - asked + 1
+        assert camera.dropped >= 20
+
+
+def test_a_queue_of_old_frames_is_passed_over(server: NetworkCamera) -> None:
+    """As after opening, where OpenCV looks at a second of frames first, or when the process was stopped."""
+    with StreamCamera(settings(server.url())) as camera:
+        assert age(camera.read(), server.sent) <= 10
+        time.sleep(2.0)
+        assert age(camera.read(), server.sent) <= 35
+        assert age(camera.read(), server.sent) <= 35
+        # One second of slack is allowed to a stream with a clock; then it has caught up.
+        for _ in range(30):
+            found = camera.read()
+        assert age(found, server.sent) <= 10
+
+
+def test_it_dies_in_a_frame_and_comes_back_on_the_same_port(server: NetworkCamera) -> None:
+    with open_camera(settings(server.url()), live=True) as camera:
+        first(camera)
+        server.die_in_a_frame()
+        error = lost(camera)
+        assert f"127.0.0.1:{server.port}" in str(error)
+        assert error.hint
+        server.start()
+        first(camera)
+        assert server.clients == 2
+
+
+def test_it_falls_silent_and_speaks_again(server: NetworkCamera) -> None:
+    with open_camera(settings(server.url()), live=True) as camera:
+        first(camera)
+        server.silent.set()
+        begin = time.monotonic()
+        lost(camera)
+        assert time.monotonic() - begin < 20
+        server.silent.clear()
+        first(camera)
+
+
+def test_a_stream_that_nobody_asks_is_let_go_and_taken_up_again(server: NetworkCamera) -> None:
+    timing = Timing(patience_s=20, rest_s=0.5)
+    with Latest(lambda: StreamCamera(settings(server.url())), name="x", timing=timing) as camera:
+        camera.read()
+        sent = -1
+        end = time.monotonic() + 20
+        while sent != server.sent:
+            assert time.monotonic() < end, "the server still sends"
+            sent = server.sent
+            time.sleep(0.5)
+        begun = server.sent
+        assert (number_of(camera.read().image) - begun) % LEVELS <= server.sent - begun
+        assert server.clients == 2
+
+
+SCRIPT = """
+import sys, time
+from edge_agent.camera.open import open_camera
+from edge_agent.contracts import config
+from edge_agent.contracts.errors import DeviceError
+
+with open_camera(config.Camera(source=sys.stdin.readline().strip(), fps=10), live=True) as camera:
+    for line in sys.stdin:
+        end = time.monotonic() + 40
+        said = "nothing"
+        while said != line.strip() and time.monotonic() < end:
+            try:
+                camera.read()
+                said = "frame"
+            except DeviceError as exc:
+                said = "lost"
+                print(exc, repr(exc), exc.hint, exc.__cause__, file=sys.stderr)
+        print(said, flush=True)
+"""
+WORDS = {"frame", "lost", "nothing"}
+LOUD = {
+    "OPENCV_LOG_LEVEL": "VERBOSE",
+    "OPENCV_VIDEOIO_DEBUG": "1",
+    "OPENCV_FFMPEG_DEBUG": "1",
+    "OPENCV_FFMPEG_LOGLEVEL": "56",
+}
+
+
+@pytest.mark.parametrize("http", [False, True], ids=["rtsp", "http"])
+@pytest.mark.parametrize("loud", [{}, LOUD], ids=["as it is", "debugging"])
+def test_no_password_is_ever_said(http: bool, loud: dict[str, str]) -> None:
+    with (
+        NetworkCamera(http=http, user=TOKEN) as server,
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | loud,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def say(word: str) -> None:
+            assert process.stdin is not None
+            process.stdin.write(word + "\n")
+            process.stdin.flush()
+
+        say(server.url(USER) + "?password=s3cr3t%21")
+        heard = []
+        for word, change in (("frame", server.die_in_a_frame), ("lost", server.start), ("frame", None)):
+            say(word)
+            # FFmpeg has its say on the same stream.
+            heard.append(next(line.strip() for line in process.stdout if line.strip() in WORDS))
+            if change is not None:
+                change()
+        said = "".join(process.communicate(timeout=60))
+        assert heard == ["frame", "lost", "frame"]
+        assert process.returncode == 0
+    assert "127.0.0.1" in said
+    for secret in ("s3cr3t", "mara", base64.b64encode(TOKEN.encode()).decode()[:-2]):
+        assert secret not in said
+
+
+def test_a_wrong_password_is_a_camera_that_is_lost_and_says_so() -> None:
+    with NetworkCamera(user=TOKEN) as server, open_camera(settings(server.url("mara:no")), live=True) as camera:
+        error = lost(camera)
+    assert "mara" not in str(error)
+    assert "password" in error.hint
+
+
+@pytest.mark.parametrize("fps", [0.003, 30])
+def test_every_rate_gets_its_picture_at_once(server: NetworkCamera, fps: float) -> None:
+    with open_camera(settings(server.url(), fps), live=True) as camera:
+        assert first(camera).image.shape == (48, 64, 3)
