@@ -57,19 +57,29 @@ class Fetcher:
             http.client.HTTPException: What came is not HTTP.
         """
         self._span.begin()
-        with self._opener.open(self._url, timeout=self._span.left_s()) as answer:
-            return cast("bytes", answer.read(most))
+        try:
+            with self._opener.open(self._url, timeout=self._span.left_s()) as answer:
+                return cast("bytes", answer.read(most))
+        finally:
+            self._span.end()
 
 
 class _Span:
-    """A span of time that all waits share."""
+    """A span of time that all waits share, and the answers that came in it."""
 
     def __init__(self, span_s: float) -> None:
         self._span_s = span_s
         self._end = 0.0
+        self.answers: list[http.client.HTTPResponse] = []
 
     def begin(self) -> None:
         self._end = time.monotonic() + self._span_s
+
+    def end(self) -> None:
+        # `urllib` leaves open what it was refused with, until the garbage is collected.
+        for answer in self.answers:
+            answer.close()
+        self.answers.clear()
 
     def left_s(self) -> float:
         left = self._end - time.monotonic()
@@ -124,6 +134,7 @@ class _Answer(http.client.HTTPResponse):
         super().__init__(sock, debuglevel, method, url)
         self.fp.close()
         self.fp = io.BufferedReader(_Pieces(sock, self.of))
+        self.of.answers.append(self)
 
 
 class _Pieces(io.RawIOBase):
