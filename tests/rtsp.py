@@ -1,7 +1,8 @@
 """A network camera under test: RTSP 1.0 with MJPEG (RFC 2435) inside the connection, and HTTP MJPEG.
 
 Plain sockets on 127.0.0.1. It can die in the middle of a frame and come back on the same port, ask for
-a password, or fall silent. Each picture is as bright as its number, so that a test can tell its age.
+a password, or fall silent. Each picture is as bright as its number, so that a test can tell its age,
+and as dark at its lower end, so that one can tell whether it is whole.
 """
 
 import base64
@@ -22,6 +23,7 @@ from edge_agent.contracts.preprocess import Image
 
 LEVELS = 60
 _STEP = 4
+_WHITE = 252
 _CLOCK_HZ = 90_000
 _PACKET_BYTES = 1_000
 _SDP = (
@@ -38,7 +40,12 @@ _SDP = (
 
 def number_of(image: Image) -> int:
     """Return the number of a picture, modulo LEVELS."""
-    return round(float(image.mean()) / _STEP) % LEVELS
+    return round(float(image[:16].mean()) / _STEP) % LEVELS
+
+
+def is_whole(image: Image) -> bool:
+    """Return whether a picture has come to its end."""
+    return abs(_WHITE - float(image[-16:].mean()) - float(image[:16].mean())) < _STEP
 
 
 class NetworkCamera:
@@ -186,6 +193,7 @@ class NetworkCamera:
     def _picture(self, number: int) -> bytes:
         wide, tall = self._size
         image = np.full((tall, wide, 3), number % LEVELS * _STEP, np.uint8)
+        image[-16:] = _WHITE - image[-16:]
         return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
     def _send(self, client: socket.socket, data: bytes) -> None:

@@ -71,7 +71,9 @@ class StreamCamera(Stream):
         self._raw = not self._source.startswith("v4l2:") and self._undecoded()
         self._timed = self._source.startswith("rtsp")
         self._lag = Lag()
-        self._queued = 0
+        self._unbroken = 0
+        self._empty_at = -math.inf
+        self._queued = True
         self._at = 0.0
 
     def grab(self) -> None:
@@ -85,7 +87,7 @@ class StreamCamera(Stream):
             raise DeviceError(f"Expected: a frame from {self._name}. Received: the end of the stream.")
         self._at = time.monotonic()
         waited = self._at - begin >= _QUEUED_S
-        self._queued = 0 if waited else self._queued + 1
+        self._note(waited=waited)
         if self._timed:
             self._lag = self._lag.step(self._at, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
             behind = self._lag.behind_s
@@ -111,8 +113,15 @@ class StreamCamera(Stream):
     def _late(self) -> bool:
         if self._timed and self._lag.behind_s is not None:
             return self._lag.behind_s > _STALE_S
-        # Motion JPEG over HTTP carries no time; where nothing is decoded, no wait means a queue.
-        return self._raw and 0 < self._queued < _QUEUE
+        return self._raw and self._queued
+
+    def _note(self, *, waited: bool) -> None:
+        """Note whether this frame may have stood in a queue for long, where the stream has no clock."""
+        # Where nothing is decoded, a grab that had to wait found the queue empty; what comes later is younger.
+        self._unbroken = 0 if waited else self._unbroken + 1
+        if waited or self._unbroken > _QUEUE:
+            self._empty_at = self._at
+        self._queued = self._at - self._empty_at > _STALE_S
 
     def _undecoded(self) -> bool:
         """Ask for frames as they come where each is a JPEG: FFmpeg would decode those that nobody takes."""
