@@ -5,6 +5,15 @@ Slots
   least twice. Whatever hides the slot (a hand, a fault) is a break. "Unknown" must hold twice as
   long: hands look unknown.
 - `since` is the moment of the first of those readings.
+- Time in which nobody looked proves little: a gap of more than 30 s between two pictures counts as half
+  of what an answer must hold. Where pictures come in bursts every few minutes, a change is told in the
+  burst that first shows it if that is long enough, and else in the next; where they come one by one, at
+  the third that shows it.
+- A slot that keeps changing is slowed down. Each change that counts adds one to the slot's unrest, which
+  fades by half in an hour. From 10 on, each more doubles how long *another* answer must hold, up to five
+  minutes; what counts already needs no longer than ever. So a shopper's eleven changes in a row are told
+  as they come, as are six in each hour all day long, while a slot that the model cannot make up its mind
+  about makes 20 changes and then 12 in an hour instead of hundreds. A restart forgets the unrest.
 - The first sight of a slot makes events only where the expected product is not there.
 
 Products
@@ -12,6 +21,10 @@ Products
 - Out of stock at 0, low at `filled <= low_at`, else ok; an event for each change of level, and at
   first sight for each level that is not ok. From low or out to ok is `restocked`; from out to low is
   `low-stock`.
+
+Camera faults
+- A fault counts once it was seen for `confirm_s` without a break, and is over once it was gone for
+  `clear_s`; gaps between pictures count as they do for slots.
 """
 
 from dataclasses import dataclass
@@ -21,6 +34,14 @@ from edge_agent.contracts.identifiers import EMPTY
 
 _UNKNOWN_HOLDS_LONGER = 2.0
 _READINGS = 2
+_UNWATCHED_S = 30.0
+_UNWATCHED_SHARE = 0.5
+_UNREST_FREE = 10.0
+_UNREST_HALVES_S = 3600.0
+_LONGEST_HOLD_S = 300.0
+_MOST_DOUBLINGS = 10.0
+_LEAST_S = 1.0
+"""What is doubled where nothing has to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +55,50 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An answer that has not held long enough yet."""
+    """An answer that has not held long enough yet; `unwatched_s`: of that time, what does not count."""
 
     label: str | None
     first: float
     count: int
+    unwatched_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unrest:
+    """How often a slot has changed lately.
+
+    Attributes:
+        label: The answer that counts.
+        level: Changes, faded by half in each hour since.
+        at: When it was so high, seconds of the camera.
+    """
+
+    label: str | None
+    level: float
+    at: float
+
+    def step(self, label: str | None, at: float) -> "Unrest":
+        """Fold in an answer that counts."""
+        return self if label == self.label else Unrest(label, self.now(at) + 1, at)
+
+    def now(self, at: float) -> float:
+        """Return what is left of the level."""
+        return float(self.level * 0.5 ** ((at - self.at) / _UNREST_HALVES_S))
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One slot between frames: the candidate, and when it was last seen (seconds of the camera)."""
+    """One slot between frames.
+
+    Attributes:
+        candidate: What it was seen as last, without a break.
+        seen: When, seconds of the camera.
+        unrest: How often it has changed; None: no answer has counted yet.
+    """
 
     candidate: Candidate | None = None
     seen: float | None = None
+    unrest: Unrest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +122,33 @@ def step(track: Track, reading: Reading | None, confirm_s: float) -> tuple[Track
         The new track, and what is confirmed now (again with each further reading that agrees).
     """
     if reading is None:
-        return Track(None, track.seen), None
-    before = track.candidate
-    same = before is not None and before.label == reading.label
-    candidate = (
-        Candidate(before.label, before.first, before.count + 1)
-        if before is not None and same
-        else Candidate(reading.label, reading.at, 1)
-    )
-    now = Track(candidate, reading.at)
+        return Track(None, track.seen, track.unrest), None
+    before, candidate = track.candidate, Candidate(reading.label, reading.at, 1)
+    if before is not None and track.seen is not None and before.label == reading.label:
+        hold = _hold_s(track.unrest, reading.label, reading.at, confirm_s)
+        unwatched = before.unwatched_s + _unwatched_s(reading.at - track.seen, hold)
+        candidate = Candidate(before.label, before.first, before.count + 1, unwatched)
+    now = Track(candidate, reading.at, track.unrest)
     if not settled(now, confirm_s):
         return now, None
+    unrest = track.unrest or Unrest(reading.label, 0.0, reading.at)
+    now = Track(candidate, reading.at, unrest.step(reading.label, reading.at))
     return now, Confirmed(reading.label, reading.confidence, candidate.first)
+
+
+def _hold_s(unrest: Unrest | None, label: str | None, at: float, confirm_s: float) -> float:
+    """Return how long an answer must hold in a slot at a moment."""
+    hold = confirm_s * (_UNKNOWN_HOLDS_LONGER if label is None else 1.0)
+    if unrest is None or unrest.label == label:
+        return hold
+    doublings = min(max(unrest.now(at) - _UNREST_FREE, 0.0), _MOST_DOUBLINGS)
+    longer = (2.0**doublings - 1) * max(hold, _LEAST_S)
+    return max(hold, min(hold + longer, _LONGEST_HOLD_S))
+
+
+def _unwatched_s(gap: float, hold: float) -> float:
+    """Return how much of the time between two pictures does not count towards a hold."""
+    return max(gap - _UNWATCHED_SHARE * hold, 0.0) if gap > _UNWATCHED_S else 0.0
 
 
 def again(track: Track, at: float) -> Track:
@@ -91,7 +158,7 @@ def again(track: Track, at: float) -> Track:
         track: Settled.
         at: Of the frame, seconds of the camera.
     """
-    return Track(track.candidate, at)
+    return Track(track.candidate, at, track.unrest)
 
 
 def settled(track: Track, confirm_s: float) -> bool:
@@ -104,8 +171,8 @@ def settled(track: Track, confirm_s: float) -> bool:
     candidate = track.candidate
     if candidate is None or track.seen is None or candidate.count < _READINGS:
         return False
-    hold = confirm_s * (_UNKNOWN_HOLDS_LONGER if candidate.label is None else 1.0)
-    return track.seen - candidate.first >= hold
+    hold = _hold_s(track.unrest, candidate.label, track.seen, confirm_s)
+    return track.seen - candidate.first - candidate.unwatched_s >= hold
 
 
 def condition_of(label: str | None, expected: str) -> SlotCondition:
@@ -164,10 +231,19 @@ def product_event(before: StockLevel | None, now: StockLevel) -> Kind | None:
 
 @dataclass(frozen=True, slots=True)
 class FaultTrack:
-    """One camera fault: whether it counts, and since when the pictures have said otherwise."""
+    """One camera fault.
+
+    Attributes:
+        active: Whether it counts.
+        other_since: Since when the pictures have said otherwise, seconds of the camera.
+        seen: When they said so last.
+        unwatched_s: Of that time, what does not count.
+    """
 
     active: bool = False
     other_since: float | None = None
+    seen: float = 0.0
+    unwatched_s: float = 0.0
 
 
 def fault_step(
@@ -187,9 +263,12 @@ def fault_step(
     """
     if seen is None or seen == track.active:
         return FaultTrack(track.active), None
-    since = at if track.other_since is None else track.other_since
-    if at - since < (clear_s if track.active else confirm_s):
-        return FaultTrack(track.active, since), None
+    hold = clear_s if track.active else confirm_s
+    since, unwatched = at, 0.0
+    if track.other_since is not None:
+        since, unwatched = track.other_since, track.unwatched_s + _unwatched_s(at - track.seen, hold)
+    if at - since - unwatched < hold:
+        return FaultTrack(track.active, since, at, unwatched), None
     return FaultTrack(not track.active), since
 
 

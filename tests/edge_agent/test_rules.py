@@ -1,7 +1,7 @@
 """When a reading becomes a fact, and which events a fact makes."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent import rules
@@ -72,6 +72,113 @@ def test_whatever_comes_a_fact_was_seen_for_long_enough_without_a_break(
         assert all(
             item is not None and item.label == confirmed.label for item in readings[first : number + 1]
         )
+
+
+def counted(story: list[tuple[str, float]], *, every: float = 0.5, confirm_s: float = 3.0) -> list[Confirmed]:
+    """Return what counts of answers that follow each other, each shown for some seconds."""
+    readings: list[Reading | None] = []
+    at = 0.0
+    for label, lasts in story:
+        for _ in range(max(round(lasts / every), 1)):
+            readings.append(Reading(label, 0.9, at))
+            at += every
+    return fold(readings, confirm_s)
+
+
+def plain(story: list[tuple[str, float]], confirm_s: float = 3.0) -> list[str]:
+    """Return what would count if unrest did not: each answer that lasts, told once."""
+    lasting: list[str] = []
+    for label, lasts in story:
+        if lasts > confirm_s + 0.5 and lasting[-1:] != [label]:
+            lasting.append(label)
+    return lasting
+
+
+lasting = st.sampled_from([0.5, 1.5, 4.0, 8.0, 60.0])
+answers = st.sampled_from(["tea", "empty", "jam"])
+
+
+def apart(labels: list[str]) -> list[str]:
+    """Return labels none of which is the one before."""
+    return [label for number, label in enumerate(labels) if labels[number - 1 : number] != [label]]
+
+
+@given(st.lists(answers, min_size=1, max_size=12).map(apart), st.lists(lasting, min_size=12, max_size=12))
+def test_shoppers_do_not_feel_the_guard(labels: list[str], times: list[float]) -> None:
+    story = list(zip(labels, times, strict=False))
+    # The first answer is no change: eleven more may come as fast as they like.
+    assert [item.label for item in counted(story)] == plain(story)
+
+
+@settings(max_examples=15)
+@given(st.floats(600, 3600), st.integers(20, 40))
+def test_six_changes_an_hour_all_day_long_are_told_as_they_come(period: float, changes: int) -> None:
+    story = [("empty" if number % 2 else "tea", round(period)) for number in range(changes)]
+    found = counted(story, every=20.0)
+    assert [item.label for item in found] == [label for label, _ in story]
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.sampled_from([0.5, 1.0, 4.0, 5.0, 9.0, 30.0, 200.0, 400.0]), min_size=1, max_size=6),
+    st.sampled_from([0.0, 1.0, 3.0]),
+    st.floats(1, 8),
+)
+def test_a_slot_that_cannot_make_up_its_mind_does_not_flood(
+    pattern: list[float], confirm_s: float, hours: float
+) -> None:
+    track, known, changes, at, number = Track(), "", 0, 0.0, 0
+    while at < hours * 3600:
+        label = "empty" if number % 2 else "tea"
+        # The least that an answer must be seen, and what is needed at the most: an adversary's frames.
+        lasts, begin = pattern[number % len(pattern)], at
+        for at in (begin, begin + lasts / 2, begin + lasts):
+            track, confirmed = rules.step(track, Reading(label, 0.9, at), confirm_s)
+            if confirmed is not None and confirmed.label != known:
+                known, changes = str(confirmed.label), changes + 1
+        at += 0.5
+        number += 1
+    assert changes <= 22 + 13 * hours
+
+
+@given(st.lists(st.floats(0.5, 20), min_size=1, max_size=300), st.sampled_from([0.0, 1.0, 3.0]))
+def test_whatever_came_before_what_holds_for_five_minutes_counts(
+    times: list[float], confirm_s: float
+) -> None:
+    story = [("empty" if number % 2 else "tea", lasts) for number, lasts in enumerate(times)]
+    found = counted([*story, ("jam", 301.0)], confirm_s=confirm_s)
+    assert found[-1].label == "jam"
+
+
+def test_unrest_fades_and_then_nothing_is_slower_than_before() -> None:
+    restless = [("empty" if number % 2 else "tea", 4.0) for number in range(40)]
+    told = counted(restless)
+    assert 12 <= len(told) < 20
+    rested = counted([*restless, ("tea", 3 * 3600.0), ("empty", 4.0), ("tea", 4.0), ("empty", 4.0)])
+    assert [item.label for item in rested[-3:]] == ["empty", "tea", "empty"]
+
+
+@pytest.mark.parametrize(
+    ("moments", "since"),
+    [
+        # A burst every three minutes: once at the end of the first, and not for long enough in the second.
+        ([2.5, 180.0, 180.5, 181.0], None),
+        ([2.5, 180.0, 180.5, 181.0, 181.5], 2.5),
+        # One picture every five minutes: at the third.
+        ([0.0, 300.0], None),
+        ([0.0, 300.0, 600.0], 0.0),
+        # A slow camera that is never left alone for long.
+        ([0.0, 25.0], 0.0),
+    ],
+)
+def test_time_in_which_nobody_looked_is_worth_half_a_hold(moments: list[float], since: float | None) -> None:
+    found = fold([Reading("tea", 0.9, at) for at in moments], 3.0)
+    assert [item.since for item in found] == ([] if since is None else [since])
+    track, changed = FaultTrack(), None
+    for at in moments:
+        assert changed is None
+        track, changed = rules.fault_step(track, at, seen=True, confirm_s=3.0, clear_s=1.0)
+    assert changed == since
 
 
 @pytest.mark.parametrize(("label", "expected"), [("tea", P), ("empty", E), ("milk", M), (None, U)])

@@ -46,17 +46,18 @@ def write_photos(folder: Path, *, seed: int, count: int, progress: Progress[tupl
                 _write_jpeg(place / f"{number:05d}.jpg", image, _JPEG_QUALITY)
 
 
-def write_scene(folder: Path, *, seed: int) -> None:
+def write_scene(folder: Path, *, seed: int, minutes: int | None = None) -> None:
     """Write `planogram.yaml`, `reference.jpg` and the ground truth `script.json` of a seed's stream.
 
     Args:
         folder: New or not; files of these names in it are replaced.
         seed: Of the stream.
+        minutes: How long it is; None: as without that option of the camera.
 
     Raises:
         DataError: The folder cannot be written.
     """
-    film = Film(seed)
+    film = Film(seed, minutes)
     reference = folder.resolve() / "reference.jpg"
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

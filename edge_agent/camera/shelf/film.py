@@ -5,6 +5,7 @@ from math import exp, pi, sin
 import numpy as np
 
 from edge_agent.camera.shelf import arms, layout
+from edge_agent.camera.shelf.long import write_long
 from edge_agent.camera.shelf.optics import Grain, Palm, lit, shaken
 from edge_agent.camera.shelf.scene import Copy, shelf
 from edge_agent.camera.shelf.script import GRIP_S, STREAM, Change, Script, write_script
@@ -20,10 +21,11 @@ class Film:
 
     Args:
         seed: Of the script, the copies on the shelf, noise and shake.
+        minutes: How long the script is; None: the short one of a minute and a half.
     """
 
-    def __init__(self, seed: int) -> None:
-        self.script: Script = write_script(seed)
+    def __init__(self, seed: int, minutes: int | None = None) -> None:
+        self.script: Script = write_script(seed) if minutes is None else write_long(seed, minutes)
         rng = np.random.default_rng([seed, STREAM])
         self._seed = seed
         self._grain = Grain.made(rng)
@@ -96,9 +98,11 @@ class Film:
         load.put(picture, place.middle + load.shift + x, place.floor + y)
 
     def _covered(self, picture: Image, moment: float) -> Image:
-        start, end = self.script.cover
-        share = min((moment - start) / _COVERING_S, (end - moment) / _COVERING_S, 1.0)
-        return self._palm.over(picture, share, sin(1.7 * moment)) if share > 0 else picture
+        for start, end in self.script.covers:
+            share = min((moment - start) / _COVERING_S, (end - moment) / _COVERING_S, 1.0)
+            if share > 0:
+                return self._palm.over(picture, share, sin(1.7 * moment))
+        return picture
 
     def _shake(self, moment: float, chance: np.random.Generator) -> tuple[float, float, float]:
         """Return x and y in px and a turn in degrees: the shelf hums, and now and then is bumped."""

@@ -80,10 +80,15 @@ class Script:
     start: dict[str, str]
     changes: tuple[Change, ...]
     passes: tuple[Pass, ...]
-    cover: tuple[float, float]
+    covers: tuple[tuple[float, float], ...]
     lights: tuple[Light, ...]
     bumps: tuple[float, ...]
     duration_s: float = field(default=DURATION_S)
+
+    @property
+    def cover(self) -> tuple[float, float]:
+        """From when until when the lens is covered for the first time, seconds of the script."""
+        return self.covers[0]
 
     def at(self, moment: float, *, lead_s: float = 0.0) -> dict[str, str]:
         """Return the label in each slot at a moment; `lead_s` before the hands are gone."""
@@ -92,7 +97,7 @@ class Script:
 
 
 def write_script(seed: int) -> Script:
-    """Return the story of a seed; the same one each time.
+    """Return the story of a seed, a minute and a half; the same one each time.
 
     Args:
         seed: At least 0.
@@ -112,7 +117,7 @@ def write_script(seed: int) -> Script:
         start={slot: place.product for slot, place in layout.places().items()},
         changes=changes,
         passes=tuple(_passes(rng, changes, cover)),
-        cover=cover,
+        covers=(cover,),
         lights=_lights(rng),
         bumps=tuple(sorted(round(float(at), 2) for at in rng.uniform(5, DURATION_S - 5, 2))),
     )
@@ -130,20 +135,22 @@ def _stories(rng: np.random.Generator) -> list[list[Action]]:
     rng.shuffle(several)
     sold_out, low, nearly = several[:3]
     return [
-        _taken_and_back(sold_out, groups[sold_out]),
-        _taken_and_back(low, groups[low][1:]),
-        _taken_and_back(nearly, groups[nearly][-1:]),
-        _misplaced(rng, single[0], groups[single[0]][0]),
-        _taken_and_back(single[1], groups[single[1]]),
+        taken_and_back(sold_out, groups[sold_out]),
+        taken_and_back(low, groups[low][1:]),
+        taken_and_back(nearly, groups[nearly][-1:]),
+        misplaced(rng, single[0], groups[single[0]][0]),
+        taken_and_back(single[1], groups[single[1]]),
     ]
 
 
-def _taken_and_back(label: str, slots: list[str]) -> list[Action]:
+def taken_and_back(label: str, slots: list[str]) -> list[Action]:
+    """Return how slots of one product are emptied and filled again."""
     taken: list[Action] = [(slot, EMPTY, "taken") for slot in slots]
     return taken + [(slot, label, "restocked") for slot in slots]
 
 
-def _misplaced(rng: np.random.Generator, label: str, slot: str) -> list[Action]:
+def misplaced(rng: np.random.Generator, label: str, slot: str) -> list[Action]:
+    """Return how another product comes into a slot, and is put right again."""
     place = layout.places()[slot]
     others = [other.label for other in CATALOGUE if other.label != label and layout.fits(other.label, place)]
     stranger = others[int(rng.integers(len(others)))]
@@ -199,11 +206,16 @@ def _passes(
         if found < _PASSES and all(end < start or begin > stop for start, stop in busy):
             found += 1
             busy.append((begin - 1, end + 1))
-            sides = (-230.0, layout.WIDTH + 230.0)
-            first, last = sides if rng.random() < 0.5 else sides[::-1]  # noqa: PLR2004 - a coin
-            height, fall, lean = rng.uniform(260, 520), rng.uniform(-60, 60), rng.uniform(-0.2, 0.2)
-            path = ((first, round(float(height), 1)), (last, round(float(height + fall), 1)))
-            yield Pass(round(float(begin), 2), round(float(end), 2), path, round(float(lean), 3))
+            yield crossing(rng, float(begin), float(end))
+
+
+def crossing(rng: np.random.Generator, begin: float, end: float) -> Pass:
+    """Return an arm that goes by from one side of the picture to the other, in seconds of the script."""
+    sides = (-230.0, layout.WIDTH + 230.0)
+    first, last = sides if rng.random() < 0.5 else sides[::-1]  # noqa: PLR2004 - a coin
+    height, fall, lean = rng.uniform(260, 520), rng.uniform(-60, 60), rng.uniform(-0.2, 0.2)
+    path = ((first, round(float(height), 1)), (last, round(float(height + fall), 1)))
+    return Pass(round(begin, 2), round(end, 2), path, round(float(lean), 3))
 
 
 def _lights(rng: np.random.Generator) -> tuple[Light, ...]:

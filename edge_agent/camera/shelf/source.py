@@ -1,4 +1,4 @@
-"""The rendered shelf as a camera: `shelf:seed=7` and `shelf:seed=7,start=2026-11-23T09:00:00.000Z`."""
+"""The rendered shelf as a camera: `shelf:seed=7`, `shelf:seed=7,minutes=10,start=2026-11-23T09:00:00Z`."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,11 @@ from edge_agent.contracts.times import moment
 
 _DEFAULT_SEED = 7
 _DEFAULT_FPS = 10.0
-_FORM = "shelf:[seed=NUMBER][,start=RFC 3339 with a zone], e.g. shelf:seed=7,start=2026-11-23T09:00:00Z"
+_MOST_MINUTES = 24 * 60
+_FORM = (
+    "shelf:[seed=NUMBER][,minutes=NUMBER][,start=RFC 3339 with a zone], "
+    "e.g. shelf:seed=7,start=2026-11-23T09:00:00Z"
+)
 
 
 class ShelfCamera(Camera):
@@ -74,27 +78,45 @@ def shelf_camera(source: str, *, live: bool, fps: float = _DEFAULT_FPS) -> Camer
     Raises:
         ConfigError: The source has an option that there is not, or a value that cannot be.
     """
-    seed, start = _options(source)
-    film = Film(seed)
+    options = _options(source)
+    start = _start(options.get("start"), source)
+    film = Film(
+        _seed(options.get("seed", str(_DEFAULT_SEED)), source), _minutes(options.get("minutes"), source)
+    )
     return ShelfCamera(film, start=start) if live else ShelfClip(film, fps=fps)
 
 
-def _options(source: str) -> tuple[int, float | None]:
+def _options(source: str) -> dict[str, str]:
     scheme, _, rest = source.partition(":")
     pairs = [option.partition("=") for option in rest.split(",") if option]
     options = {name.strip(): value.strip() for name, _, value in pairs}
-    unknown = sorted(options.keys() - {"seed", "start"})
+    unknown = sorted(options.keys() - {"seed", "minutes", "start"})
     if scheme != "shelf" or unknown or len(options) < len(pairs):
         raise ConfigError(
-            f"Expected: {_FORM}. Received: {source!r}.", hint="the options are `seed` and `start`"
+            f"Expected: {_FORM}. Received: {source!r}.",
+            hint="the options are `seed`, `minutes` and `start`",
         )
-    return _seed(options.get("seed", str(_DEFAULT_SEED)), source), _start(options.get("start"), source)
+    return options
 
 
 def _seed(text: str, source: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ConfigError(f"Expected: seed as a whole number from 0. Received: {text!r} in {source!r}.")
     return int(text)
+
+
+def _minutes(text: str | None, source: str) -> int | None:
+    """Return how long the script is to be; None: the short one."""
+    if text is None:
+        return None
+    # More digits than any answer has: int() refuses thousands of them in words of its own.
+    whole = text.isascii() and text.isdigit() and len(text) < 9  # noqa: PLR2004
+    found = int(text) if whole else 0
+    if not 1 <= found <= _MOST_MINUTES:
+        raise ConfigError(
+            f"Expected: minutes as a whole number, 1 to {_MOST_MINUTES}. Received: {text!r} in {source!r}."
+        )
+    return found
 
 
 def _start(text: str | None, source: str) -> float | None:

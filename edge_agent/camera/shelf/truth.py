@@ -48,6 +48,6 @@ def as_json(script: Script) -> dict[str, Any]:
         "start": script.start,
         "changes": [{"at": c.at, "slot": c.slot, "label": c.label, "cause": c.cause} for c in script.changes],
         "hands": [{"from": begin, "until": end, "slots": slots} for begin, end, slots in arms.hands(script)],
-        "covers": [{"from": script.cover[0], "until": script.cover[1]}],
+        "covers": [{"from": begin, "until": end} for begin, end in script.covers],
         "lights": [{"at": light.at, "gain": light.gain, "warmth": light.warmth} for light in script.lights],
     }
