@@ -4,7 +4,6 @@ import os
 import sys
 from dataclasses import replace
 from datetime import datetime
-from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,10 @@ from edge_agent.collect import collect as collect_crops
 from edge_agent.collect import read_spans
 from edge_agent.contracts import config, events, planogram
 from edge_agent.contracts.command import new_app, print_json
+from edge_agent import setup
+from edge_agent.collect_command import collect
+from edge_agent.contracts import events
+from edge_agent.contracts.command import new_app, print_json, run_command
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.times import moment
@@ -30,6 +33,7 @@ app.command()(render)
 app.command()(epcis)
 app.command()(slots)
 app.command()(unit)
+app.command()(collect)
 
 Config = Annotated[Path, typer.Option(help="The device's device.yaml.")]
 
@@ -120,40 +124,6 @@ def check(
             f"shelf {made.planogram.shelf} with {len(made.planogram.slots)} slots, "
             f"model {manifest.name} {manifest.version}"
         )
-
-
-@app.command("collect")
-def collect(
-    shelf: Annotated[Path, typer.Option("--planogram", help="Where the slots are.")],
-    source: Annotated[str, typer.Option(help="file:CLIP, folder:DIR, or a camera as in device.yaml.")],
-    out: Annotated[Path, typer.Option(help="New folder for the crops and their index.csv.")],
-    labels: Annotated[
-        Path | None, typer.Option(help="CSV of slot,from,until,label (seconds): label crops at once.")
-    ] = None,
-    fps: Annotated[float, typer.Option(min=0.01, max=60, help="Frames for each second.")] = 2.0,
-    until: Annotated[float, typer.Option(min=0, help="Stop after this many seconds; 0: at the end.")] = 0.0,
-) -> None:
-    """Cut every slot out of a clip or camera, for training.
-
-    Crops are cut as the device cuts them, while the slot stands still. Without --labels the column
-    `label` of index.csv is left for you to fill in; `empty` is an empty slot.
-
-    \b
-    Examples:
-      shelfkit agent collect --planogram planogram.yaml --source file:clip.mp4 --out crops
-      shelfkit agent collect --planogram planogram.yaml --source rtsp://cam/1 --until 600 --out crops
-      shelfkit agent collect --planogram planogram.yaml --source file:clip.mp4 --labels seen.csv --out crops
-    """  # noqa: D301 - click needs the character itself to keep the lines
-    layout = planogram.read(shelf).require()
-    spans = read_spans(labels, layout) if labels else None
-    settings = config.Camera.model_validate({"source": source, "fps": fps})
-    live = not source.startswith(("file:", "folder:"))
-    if live and not until:
-        raise UsageError("Expected: --until for a source without an end. Received: none.")
-    with open_camera(settings, live=live) as camera:
-        counts = collect_crops(camera, layout, out, until_s=until or inf, spans=spans, name=Path(source).stem)
-    told = ", ".join(f"{count} {label or 'to be labelled'}" for label, count in counts.items())
-    typer.echo(f"{out}: {sum(counts.values())} crops ({told}); index: {out / 'index.csv'}")
 
 
 def _with_source(device: DeviceConfig, source: str) -> DeviceConfig:

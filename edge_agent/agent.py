@@ -3,7 +3,7 @@
 It knows no camera, clock, broker or disk: they come in as arguments.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent import rules, slots
-from edge_agent.align import Alignment, Follower, Glance, View
+from edge_agent.align import Alignment, Follower, Glance, Matrix, View
 from edge_agent.camera.base import Frame
 from edge_agent.contracts import config, events, messages, planogram
 from edge_agent.contracts.errors import DeviceError
@@ -50,6 +50,14 @@ News = dict[int, rules.Reading | None]
 _MOST_UNWRITTEN = 1000
 """Events that are kept in memory while the journal takes none."""
 
+
+class Examples(Protocol):
+    """Looks for crops that are worth a person's label; `hard.HardExamples` is one."""
+
+    def see(self, frame: Frame, to_frame: Matrix, news: News, chances: Mapping[int, Floats]) -> None:
+        """Look at a frame, its news, and the probabilities behind each reading; raises nothing."""
+
+
 _NOWHERE = Alignment(View.UNSURE, np.eye(3), np.eye(3))
 
 
@@ -69,6 +77,7 @@ class Agent:
         unknown_below: Confidence under which an answer is "unknown".
         journal: Keeps events and memory.
         wall: Turns a moment of the camera's clock into time.
+        examples: Keeps hard examples; None: nothing is kept.
     """
 
     def __init__(  # noqa: PLR0913 - the collaborators that make an agent
@@ -83,10 +92,11 @@ class Agent:
         unknown_below: float,
         journal: Journal,
         wall: Callable[[float], datetime],
+        examples: Examples | None = None,
     ) -> None:
         self._store, self._shelf, self._model, self._identity = store, shelf, model, identity
         self._policy, self._unknown_below = policy, unknown_below
-        self._journal, self._wall = journal, wall
+        self._journal, self._wall, self._examples = journal, wall, examples
         self._planogram_sha256 = planogram.sha256(shelf)
         self._size = reference.shape[1], reference.shape[0]
         self._follower, self._reference = Follower(reference), Look.of(reference)
@@ -215,12 +225,15 @@ class Agent:
             refresh_s=self._policy.refresh_s,
         )
         news: News = dict.fromkeys(np.flatnonzero(~verdict.still).tolist())
-        rows = np.flatnonzero(verdict.due)
+        rows, chances = np.flatnonzero(verdict.due), np.zeros((0, len(self._model.labels)), np.float32)
         if len(rows):
             size = self._model.height, self._model.width
             crops = slots.crops(frame.image, self._corners[rows], placed.to_frame, *size)
             chances = self._model.probabilities(crops)
             news |= zip(rows.tolist(), self._readings(chances, frame.at), strict=True)
+        if self._examples is not None and news:
+            said = dict(zip(rows.tolist(), chances, strict=True))
+            self._examples.see(frame, placed.to_frame, news, said)
         return news
 
     def _readings(self, chances: Floats, at: float) -> Iterator[rules.Reading]:

@@ -1,27 +1,35 @@
 """`shelfkit agent collect`: crops of every slot, to be labelled and trained on.
 
-They are cut by the same code that cuts them on the device, and only while the slot stands still:
-the device never judges one that does not.
+A slot is seen as the device sees it: where the shelf is, what is wrong with the camera, and what stands
+still is told by the agent's own code. What moves, and frames with a fault, are left out. Of a slot that does
+not change a crop is taken every so often; at once when it shows another picture, or has moved.
 """
 
 import csv
-from dataclasses import dataclass
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
+import numpy as np
 
-from edge_agent import slots
-from edge_agent.align import Aligner
-from edge_agent.camera.base import Camera
+from edge_agent import crops, slots
+from edge_agent.align import Follower, Glance, View
+from edge_agent.camera.base import Camera, Frame
 from edge_agent.contracts.dataset import write_index
-from edge_agent.contracts.errors import DataError
+from edge_agent.contracts.errors import DataError, DeviceError
+from edge_agent.contracts.events import CameraFault
 from edge_agent.contracts.photos import read_picture
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image
+from edge_agent.faults import Look, judge
 
-_QUALITY = 95
 _GROUP_S = 2.0
 """Crops of one slot this close in time are near copies: they go to the same side of a split."""
+_PATIENCE_S = 30.0
+"""How long a camera may give nothing before it is given up."""
+_AGAIN_S = 1.0
 _COLUMNS = {"slot", "from", "until", "label"}
 
 
@@ -64,79 +72,168 @@ def read_spans(path: Path, shelf: Planogram) -> list[Span]:
     return spans
 
 
-def collect(
-    camera: Camera,
-    shelf: Planogram,
-    out: Path,
-    *,
-    until_s: float,
-    spans: list[Span] | None,
-    name: str,
-) -> dict[str, int]:
-    """Write a crop of every still slot of every frame, and an `index.csv` to be completed or trained on.
+@dataclass(slots=True)
+class Collected:
+    """What was cut.
 
-    Args:
-        camera: Source of frames; what it gives is what is cut.
-        shelf: Where the slots are.
-        out: New folder.
-        until_s: Seconds of the source.
-        spans: Labels; crops outside of all of them are left out. None: crops have no label yet.
-        name: Of the source; part of each crop's group.
-
-    Returns:
-        The number of crops of each label.
-
-    Raises:
-        DataError: The folder is not empty, cannot be written, or nothing stood still.
+    Attributes:
+        labels: How many crops of each label; "": to be labelled.
+        frames: How many frames were seen.
+        faults: How many of them were left out for each fault.
     """
-    if out.exists() and any(out.iterdir()):
-        raise DataError(f"Expected: --out as a new or empty folder. Received: {out}, which is not empty.")
-    aligner = Aligner(read_picture(shelf.reference))
-    still = slots.Stillness()
-    rows: list[dict[str, object]] = []
+
+    labels: Counter[str] = field(default_factory=Counter)
+    frames: int = 0
+    faults: Counter[CameraFault] = field(default_factory=Counter)
+
+
+def frames(camera: Camera, until_s: float) -> Iterator[Frame]:
+    """Yield the frames of a source with an end, or its first seconds."""
     begin: float | None = None
     while (frame := camera.read()) is not None:
         begin = frame.at if begin is None else begin
-        at = frame.at - begin
-        if at > until_s:
-            break
-        cuts = _cuts(frame.image, shelf, aligner)
-        still, rest = still.step(cuts.thumbs)
-        for slot, picture, quiet in zip(shelf.slots, cuts.pictures, rest, strict=True):
-            label = _label(spans, slot.id, at)
-            if quiet and label is not None:
-                file = Path(slot.id) / f"{at:09.2f}.jpg"
-                _write(out / file, picture)
-                group = f"{name}/{slot.id}/{int(at / _GROUP_S)}"
-                rows.append({"path": str(file), "label": label, "group": group})
+        if frame.at - begin > until_s:
+            return
+        yield frame
+
+
+def live_frames(
+    camera: Camera,
+    until_s: float,
+    interval_s: float,
+    *,
+    steady: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Frame]:
+    """Yield a frame of a camera every so often; one that does not come is waited for.
+
+    Args:
+        camera: In step with the clock.
+        until_s: When to end.
+        interval_s: How far frames are apart.
+        steady: The clock.
+        sleep: Waits, seconds.
+
+    Raises:
+        DeviceError: None has come for half a minute.
+    """
+    begin = due = last = steady()
+    while steady() - begin <= until_s:
+        try:
+            frame = camera.read()
+        except DeviceError:
+            if steady() - last > _PATIENCE_S:
+                raise
+            sleep(_AGAIN_S)
+            continue
+        if frame is None:
+            return
+        yield frame
+        last = steady()
+        due = max(due + interval_s, last)
+        sleep(due - last)
+
+
+def collect(
+    seen: Iterable[Frame],
+    shelf: Planogram,
+    out: Path,
+    *,
+    every_s: float,
+    spans: list[Span] | None,
+    name: str,
+) -> Collected:
+    """Write crops of still slots, and an `index.csv` to be completed or trained on.
+
+    Args:
+        seen: Frames, in order.
+        shelf: Where the slots are.
+        out: New folder.
+        every_s: How far crops of a slot that does not change are apart; 0: one of each frame.
+        spans: Labels, by seconds since the first frame; crops outside of all of them are left out.
+            None: crops have no label yet.
+        name: Of the source; part of each crop's group.
+
+    Raises:
+        DataError: The folder is not empty, cannot be written, or nothing stood still.
+        DeviceError: The camera has been lost; what was cut before has its index.
+    """
+    refuse_full(out)
+    eye, found = _Eye(shelf, every_s), Collected()
+    rows: list[dict[str, object]] = []
+    begin: float | None = None
+    try:
+        for frame in seen:
+            begin = frame.at if begin is None else begin
+            at = frame.at - begin
+            cuts, faults = eye.see(frame)
+            found.frames += 1
+            found.faults.update(faults)
+            for slot, picture in cuts:
+                label = _label(spans, slot, at)
+                if label is not None:
+                    file = Path(slot) / f"{at:09.2f}.jpg"
+                    _write(out / file, picture)
+                    group = f"{name}/{slot}/{int(at / _GROUP_S)}"
+                    rows.append({"path": str(file), "label": label, "group": group})
+                    found.labels[label] += 1
+    finally:
+        # Also after Ctrl-C or a lost camera: what has been cut is worth keeping.
+        if rows:
+            _index(out, rows)
     if not rows:
-        raise DataError("Expected: slots that stand still. Received: none in the whole source.")
-    write_index(out, rows)
-    labels = [str(row["label"]) for row in rows]
-    return {label: labels.count(label) for label in sorted(set(labels))}
+        raise DataError(f"Expected: slots that stand still. Received: none in {_told(found)}.")
+    return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Cuts:
-    thumbs: slots.Crops
-    pictures: list[Image]
+def refuse_full(out: Path) -> None:
+    """Refuse a folder that has something in it.
+
+    Raises:
+        DataError: It has.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DataError(f"Expected: --out as a new or empty folder. Received: {out}, which is not empty.")
 
 
-def _cuts(image: Image, shelf: Planogram, aligner: Aligner) -> _Cuts:
-    """Cut each slot at its own size, for people, and small, for the gate."""
-    to_frame = aligner.align(image).to_frame
-    pictures = [
-        slots.cut(image, shelf.model_copy(update={"slots": [slot]}), to_frame, *_size(slot.quad))[0]
-        for slot in shelf.slots
-    ]
-    return _Cuts(slots.cut(image, shelf, to_frame, 64, 64), pictures)
+class _Eye:
+    """Looks at frames as the agent does, but asks no model.
+
+    Args:
+        shelf: Where the slots are.
+        every_s: How far crops of a slot that does not change are apart.
+    """
+
+    def __init__(self, shelf: Planogram, every_s: float) -> None:
+        reference = read_picture(shelf.reference)
+        self._follower, self._reference = Follower(reference), Look.of(reference)
+        self._names, self._corners = [slot.id for slot in shelf.slots], slots.corners(shelf)
+        self._windows, self._gate = slots.Windows(self._corners), slots.Gate()
+        self._settled, self._every_s = np.ones(len(self._names), np.bool_), every_s
+
+    def see(self, frame: Frame) -> tuple[list[tuple[str, Image]], set[CameraFault]]:
+        """Return the slots of which a crop is due, each with it, and what is wrong with the frame."""
+        glance = Glance.of(frame.image)
+        faults = judge(Look.at(glance), self._reference)
+        if not faults:
+            placed = self._follower.align(frame.image, glance, frame.at)
+            faults = {CameraFault.MOVED} if placed.view is View.MOVED else set()
+        if faults:
+            self._gate = slots.Gate()
+            return [], faults
+        thumbs = self._windows.thumbs(glance, placed.exact)
+        self._gate, verdict = self._gate.step(
+            thumbs, frame.at, settled=self._settled, refresh_s=self._every_s
+        )
+        due = np.flatnonzero(verdict.due).tolist()
+        return [
+            (self._names[row], crops.cut(frame.image, self._corners[row], placed.to_frame)) for row in due
+        ], faults
 
 
-def _size(quad: tuple[tuple[float, float], ...]) -> tuple[int, int]:
-    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = quad
-    wide = max(abs(x1 - x0), abs(x2 - x3))
-    tall = max(abs(y3 - y0), abs(y2 - y1))
-    return round(tall), round(wide)
+def _told(found: Collected) -> str:
+    faults = ", ".join(f"{fault} in {count}" for fault, count in sorted(found.faults.items()))
+    return f"{found.frames} frames" + (f" (camera fault: {faults})" if faults else "")
 
 
 def _label(spans: list[Span] | None, slot: str, at: float) -> str | None:
@@ -146,9 +243,15 @@ def _label(spans: list[Span] | None, slot: str, at: float) -> str | None:
 
 
 def _write(path: Path, picture: Image) -> None:
-    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.tobytes())
+        path.write_bytes(crops.jpeg(picture))
     except OSError as exc:
         raise DataError(f"Expected: room for crops. Received: {path}: {exc.strerror}.") from exc
+
+
+def _index(out: Path, rows: list[dict[str, object]]) -> None:
+    try:
+        write_index(out, rows)
+    except OSError as exc:
+        raise DataError(f"Expected: room for the index. Received: {out}: {exc.strerror}.") from exc

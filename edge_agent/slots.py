@@ -128,36 +128,28 @@ class Stillness:
 
     before: NDArray[np.float32] | None = None
 
-    def step(self, pictures: NDArray[np.uint8]) -> tuple["Stillness", NDArray[np.bool_]]:
+    def step(self, grey: NDArray[np.uint8]) -> tuple["Stillness", NDArray[np.bool_]]:
         """Fold in the next frame.
 
         Args:
-            pictures: Grey thumbnails, uint8, (slots, 16, 12), or crops of any size, uint8,
-                (slots, height, width, 3), RGB.
+            grey: Thumbnails, uint8, (slots, 16, 12).
 
         Returns:
             The new memory, and for each slot whether it stands still: a hand, or goods on their
             way, move; light that changes as a whole does not count.
         """
-        now = _in_usual_light(pictures)
+        now = _in_usual_light(grey)
         if self.before is None:
             return Stillness(now), np.zeros(len(now), np.bool_)
         changed = np.count_nonzero(np.abs(now - self.before) > _CHANGED_LEVELS, axis=1)
         return Stillness(now), np.asarray(changed < _MOVING_SHARE * now.shape[1], np.bool_)
 
 
-def _in_usual_light(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return small grey pictures as if the light had its usual strength: float32, (slots, 16 * 12)."""
-    if pictures.shape[1:] != (_THUMB_HEIGHT, _THUMB_WIDTH):
-        pictures = np.stack([_thumb(picture) for picture in pictures])
-    grey = pictures.reshape(len(pictures), -1).astype(np.float32)
-    light = grey.mean(axis=1, keepdims=True)
-    return np.asarray(grey * (_LIGHT / np.maximum(light, 8.0)), np.float32)
-
-
-def _thumb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    small = cv2.resize(picture, (_THUMB_WIDTH, _THUMB_HEIGHT), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+def _in_usual_light(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return grey thumbnails as if the light had its usual strength: float32, (slots, 16 * 12)."""
+    levels = grey.reshape(len(grey), -1).astype(np.float32)
+    light = levels.mean(axis=1, keepdims=True)
+    return np.asarray(levels * (_LIGHT / np.maximum(light, 8.0)), np.float32)
 
 
 @dataclass(frozen=True, slots=True)

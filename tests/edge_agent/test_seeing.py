@@ -226,9 +226,12 @@ def test_crops_are_those_of_the_one_preprocessing() -> None:
     assert (crops[2] == crop(REFERENCE, quad, 48, 32)).all()
 
 
+def grey_thumbs(picture: Image) -> np.ndarray:
+    return slots.Windows(slots.corners(SHELF)).thumbs(Glance.of(picture), np.eye(3)).grey
+
+
 def still_slots(before: Image, after: Image) -> set[str]:
-    cut = [slots.cut(picture, SHELF, np.eye(3), 64, 64) for picture in (before, after)]
-    _, still = slots.Stillness().step(cut[0])[0].step(cut[1])
+    _, still = slots.Stillness().step(grey_thumbs(before))[0].step(grey_thumbs(after))
     return {slot.id for slot, rests in zip(SHELF.slots, still, strict=True) if rests}
 
 
@@ -240,5 +243,5 @@ def test_the_gate_opens_for_noise_and_light_and_closes_for_hands() -> None:
 
 
 def test_the_first_frame_shows_no_rest() -> None:
-    _, still = slots.Stillness().step(slots.cut(REFERENCE, SHELF, np.eye(3), 64, 64))
+    _, still = slots.Stillness().step(grey_thumbs(REFERENCE))
     assert not still.any()
