@@ -1,4 +1,4 @@
-"""`shelfkit agent`: run, replay, check, collect, slots, unit; the only place that builds the real parts."""
+"""`shelfkit agent`: the commands of a device; the only place that builds the real parts."""
 
 import os
 import sys
@@ -24,16 +24,18 @@ from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.times import moment
 from edge_agent.draw_command import slots
 from edge_agent.epcis_command import epcis
+from edge_agent.preview import preview
 from edge_agent.render import render
 from edge_agent.replay import replay as replayed
 from edge_agent.unit import unit
 
-app = new_app(no_args_is_help=True, help="Run the shelf agent; replay, check, collect, render.")
+app = new_app(no_args_is_help=True, help="Run the shelf agent; replay, check, collect, render, preview.")
 app.command()(render)
 app.command()(epcis)
 app.command()(slots)
 app.command()(unit)
 app.command()(collect)
+app.command()(preview)
 
 Config = Annotated[Path, typer.Option(help="The device's device.yaml.")]
 

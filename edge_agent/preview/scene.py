@@ -1,0 +1,114 @@
+"""What there is to aim at: a camera for certain; planogram, reference picture and model where they are."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edge_agent.classifier import Classifier
+from edge_agent.contracts import bundle, config, planogram
+from edge_agent.contracts.config import Camera, DeviceConfig, Polygon
+from edge_agent.contracts.errors import BundleError, DataError, UsageError
+from edge_agent.contracts.photos import read_picture
+from edge_agent.contracts.planogram import Planogram
+from edge_agent.contracts.preprocess import Image
+from edge_agent.contracts.validation import explain
+from edge_agent.contracts.yamlfile import ProblemsError
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A camera, and what of the rest can be used already.
+
+    Attributes:
+        name: Of the device, for people.
+        camera: Settings.
+        masks: Private places, px of the raw frame.
+        shelf: The planogram.
+        reference: Its picture: uint8, (height, width, 3), BGR.
+        model: Tells labels from crops.
+        unknown_below: Confidence under which an answer is "unknown".
+        problems: Why something is missing.
+    """
+
+    name: str
+    camera: Camera
+    masks: tuple[Polygon, ...] = ()
+    shelf: Planogram | None = None
+    reference: Image | None = None
+    model: Classifier | None = None
+    unknown_below: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+
+def scene_of_source(source: str) -> Scene:
+    """Return a scene with nothing but a camera.
+
+    Raises:
+        UsageError: The source is none.
+    """
+    return Scene(source.partition(":")[0], _camera(Camera(source="shelf:"), source))
+
+
+def scene_of_config(path: Path, source: str = "") -> Scene:
+    """Return what a `device.yaml` names, as far as it is right.
+
+    Args:
+        path: Of the `device.yaml`.
+        source: Instead of the camera that it names.
+
+    Raises:
+        ProblemsError: It cannot be read: without its masks no picture may be shown.
+        UsageError: The source is none.
+    """
+    document = config.read(path)
+    if document.value is None:
+        raise ProblemsError(document.problems, hint="`--source` alone shows a camera without any file")
+    device = document.value
+    camera = _camera(device.camera, source) if source else device.camera
+    problems: list[str] = []
+    model = _model(device, problems)
+    shelf = planogram.read(device.planogram, known_labels=model.labels if model else None)
+    problems += map(str, shelf.problems)
+    return Scene(
+        name=device.device,
+        camera=camera,
+        masks=device.privacy.masks,
+        shelf=shelf.value,
+        reference=_reference(shelf.value),
+        model=model,
+        unknown_below=_unknown_below(device, model),
+        problems=problems,
+    )
+
+
+def _camera(settings: Camera, source: str) -> Camera:
+    try:
+        return Camera.model_validate(settings.model_dump() | {"source": source})
+    except ValidationError as exc:
+        raise UsageError(f"Expected: --source as in device.yaml. Received: {explain(exc)}.") from exc
+
+
+def _model(device: DeviceConfig, problems: list[str]) -> Classifier | None:
+    try:
+        return Classifier(bundle.read(device.bundle))
+    except BundleError as exc:
+        problems.append(f"{device.bundle}  {exc}")
+        return None
+
+
+def _reference(shelf: Planogram | None) -> Image | None:
+    """Read the reference picture; that there is none is among the planogram's problems."""
+    if shelf is None:
+        return None
+    try:
+        return read_picture(shelf.reference)
+    except DataError:
+        return None
+
+
+def _unknown_below(device: DeviceConfig, model: Classifier | None) -> float:
+    own = device.rules.unknown_below
+    if own is not None:
+        return own
+    return model.manifest.calibration.unknown_below if model else 0.0
