@@ -42,7 +42,8 @@ function drawSlots(told) {
       const xs = slot.quad.map((point) => point[0]);
       const x = (Math.min(...xs) + Math.max(...xs)) / 2;
       const y = slot.quad.reduce((sum, point) => sum + point[1], 0) / 4;
-      const size = Math.min(width / 45, (Math.max(...xs) - Math.min(...xs)) / 6);
+      const letters = Math.max(slot.id.length, (slot.label ?? "").length, 5);
+      const size = Math.min(width / 45, (Math.max(...xs) - Math.min(...xs)) / (0.62 * letters));
       const at = (line) => ({ x, y: y + line * size * 1.2, "font-size": size, "stroke-width": size / 5, "text-anchor": "middle" });
       group.append(
         drawn("polygon", { points, class: "shade" }),

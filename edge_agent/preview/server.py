@@ -33,7 +33,7 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": _POLICY,
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with none at all, browsers hide the origin of a form
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
