@@ -27,6 +27,7 @@ from edge_agent.epcis_command import epcis
 from edge_agent.preview import preview
 from edge_agent.render import render
 from edge_agent.replay import replay as replayed
+from edge_agent.selftest import self_test
 from edge_agent.unit import unit
 
 app = new_app(no_args_is_help=True, help="Run the shelf agent; replay, check, collect, render, preview.")
@@ -36,6 +37,7 @@ app.command()(slots)
 app.command()(unit)
 app.command()(collect)
 app.command()(preview)
+app.command("self-test")(self_test)
 
 Config = Annotated[Path, typer.Option(help="The device's device.yaml.")]
 

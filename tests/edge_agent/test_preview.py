@@ -1,6 +1,7 @@
 """The preview: its page in a real browser, who may look, and what is measured."""
 
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -27,7 +28,6 @@ from edge_agent.camera.shelf.files import write_scene
 from edge_agent.camera.shelf.film import Film
 from edge_agent.contracts.errors import DeviceError, UsageError
 from edge_agent.contracts.events import CameraFault
-from edge_agent.contracts.preprocess import Image
 from edge_agent.preview.command import show
 from edge_agent.preview.door import TRIES, Answer, Door
 from edge_agent.preview.meters import Detail, seen_part
@@ -411,9 +411,8 @@ def test_a_port_that_is_taken(lens: Lens, scene: Scene) -> None:
 
 
 def test_a_session_in_the_network_ends_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    clock = Clock()
-    threading.Timer(0.5, lambda: setattr(clock, "now", 121.0)).start()
-    show(scene_of_source("shelf:seed=7"), port=0, lan_s=120.0, steady=clock)
+    seconds = itertools.count(0.0, 10.0)
+    show(scene_of_source("shelf:seed=7"), port=0, lan_s=120.0, steady=lambda: next(seconds))
     out = capsys.readouterr().out
     assert "code: " in out
     assert "2 minutes" in out
@@ -422,8 +421,11 @@ def test_a_session_in_the_network_ends_by_itself(capsys: pytest.CaptureFixture[s
 
 def test_wrong_codes_end_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     def guess() -> None:
-        time.sleep(0.5)
-        port = int(capsys.readouterr().out.split("/\n")[0].rpartition(":")[2])
+        said = ""
+        while "code: " not in said:
+            time.sleep(0.05)
+            said += capsys.readouterr().out
+        port = int(said.split("/\n")[0].rpartition(":")[2])
         for number in range(TRIES):
             ask(port, "/code", "POST", f"code={number}")
 
@@ -434,12 +436,8 @@ def test_wrong_codes_end_the_command(capsys: pytest.CaptureFixture[str]) -> None
     guesser.join()
 
 
-def frames(film: Film) -> Image:
-    return film.frame(-1.0)
-
-
 def test_sharpness_falls_with_every_turn_of_the_lens_in_any_light() -> None:
-    picture = frames(Film(7))
+    picture = Film(7).frame(-1.0)
     counts = seen_part(picture.shape, (), 0)
     for light in (1.0, 0.4):
         noise, values = np.random.default_rng(1), []

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from edge_agent.contracts import messages
 from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.mqtt import Connected, Delivered, Disconnected, Publication, Received, Token
 from edge_agent.ledger import Row
+from edge_agent.mqtt import Connected, Delivered, Disconnected, Publication, Received, Token
 from edge_agent.publisher import WINDOW, Publisher
 
 TOPICS = DeviceTopics("0417", "cam")
