@@ -133,8 +133,9 @@ def opened(
                 setup.policy,
                 setup.unknown_below,
                 seen,
+                device.hard_examples,
             ),
-            lambda: setup.agent(model, outbox.it, wall),
+            lambda: setup.agent(model, outbox.it, wall, examples=setup.hard_examples(model, wall)),
             lambda _: None,
         )
         new.pop_all()

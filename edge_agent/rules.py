@@ -142,7 +142,7 @@ def _hold_s(unrest: Unrest | None, label: str | None, at: float, confirm_s: floa
     if unrest is None or unrest.label == label:
         return hold
     doublings = min(max(unrest.now(at) - _UNREST_FREE, 0.0), _MOST_DOUBLINGS)
-    longer = (2.0**doublings - 1) * max(hold, _LEAST_S)
+    longer = float(2.0**doublings - 1) * max(hold, _LEAST_S)
     return max(hold, min(hold + longer, _LONGEST_HOLD_S))
 
 

@@ -74,7 +74,10 @@ class Running:
     def run(self) -> Ending:
         """Go on until told to stop, or until the source has come to its end."""
         self._begin()
-        self._parts.agent.it.started(version("shelfkit"), time.monotonic())
+        try:
+            self._parts.agent.it.started(version("shelfkit"), time.monotonic())
+        except DeviceError as exc:
+            self._warn("disk", str(exc))
         notify("READY=1")
         due, ended = time.monotonic(), False
         try:

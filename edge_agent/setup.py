@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from edge_agent import discovery
-from edge_agent.agent import Agent, Journal
+from edge_agent.agent import Agent, Examples, Journal
 from edge_agent.classifier import Classifier
 from edge_agent.contracts import bundle, config, messages, planogram, yamlfile
 from edge_agent.contracts.bundle import Bundle
@@ -16,6 +16,8 @@ from edge_agent.contracts.photos import read_picture
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image
 from edge_agent.contracts.yamlfile import Problem, ProblemsError
+from edge_agent.hard import HardExamples, Policy
+from edge_agent.hard_folder import FOLDER
 from edge_agent.pushed import Place
 
 
@@ -39,13 +41,21 @@ class Setup:
         classifier.check_golden()
         return classifier
 
-    def agent(self, model: Classifier, journal: Journal, wall: Callable[[float], datetime]) -> Agent:
+    def agent(
+        self,
+        model: Classifier,
+        journal: Journal,
+        wall: Callable[[float], datetime],
+        *,
+        examples: Examples | None = None,
+    ) -> Agent:
         """Build the agent.
 
         Args:
             model: Of the bundle, proven.
             journal: Keeps events and memory.
             wall: Turns a moment of the camera's clock into time.
+            examples: Looks for crops that are worth a label.
         """
         return Agent(
             store=self.config.store,
@@ -56,6 +66,27 @@ class Setup:
             policy=self.policy,
             unknown_below=self.unknown_below,
             journal=journal,
+            wall=wall,
+            examples=examples,
+        )
+
+    def hard_examples(self, model: Classifier, wall: Callable[[float], datetime]) -> HardExamples | None:
+        """Return what keeps crops that are worth a label; None where that is not wanted.
+
+        Args:
+            model: Of the bundle.
+            wall: Turns a moment of the camera's clock into time.
+        """
+        wanted = self.config.hard_examples
+        if not wanted.enabled:
+            return None
+        return HardExamples(
+            self.config.state_dir / FOLDER,
+            wanted.max_mb * _MB,
+            shelf=self.planogram,
+            labels=model.labels,
+            model=self.identity,
+            policy=Policy(self.policy.confirm_s, self.unknown_below),
             wall=wall,
         )
 
@@ -132,6 +163,7 @@ def place_of(device: DeviceConfig) -> Place:
 
 
 _PICTURES_OF_AN_ANSWER = 2.5
+_MB = 1024 * 1024
 _HINT = "`shelfkit agent check --config FILE` shows the same list without starting anything"
 
 
@@ -144,15 +176,9 @@ def _bundle(device: DeviceConfig) -> tuple[Bundle | None, BundleError | None]:
 
 def _not_yet(document: yamlfile.Document[DeviceConfig], device: DeviceConfig) -> list[Problem]:
     """Name what the contract has and this version has not, rather than ignore it."""
-    wanted = {
-        ("updates", "url"): device.updates.url is not None,
-        ("hard_examples", "enabled"): device.hard_examples.enabled,
-    }
-    return [
-        document.problem(key, "not in this version of the agent; leave it out")
-        for key, asked in wanted.items()
-        if asked
-    ]
+    if device.updates.url is None:
+        return []
+    return [document.problem(("updates", "url"), "not in this version of the agent; leave it out")]
 
 
 def _unheard(document: yamlfile.Document[DeviceConfig], device: DeviceConfig) -> list[Problem]:

@@ -117,7 +117,7 @@ class StreamCamera(Stream):
 
     def _note(self, *, waited: bool) -> None:
         """Note whether this frame may have stood in a queue for long, where the stream has no clock."""
-        # Where nothing is decoded, a grab that had to wait found the queue empty; what comes later is younger.
+        # Where nothing is decoded, a grab that had to wait found the queue empty; the rest is younger.
         self._unbroken = 0 if waited else self._unbroken + 1
         if waited or self._unbroken > _QUEUE:
             self._empty_at = self._at

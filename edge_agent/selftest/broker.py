@@ -12,6 +12,7 @@ from contextlib import suppress
 from queue import Empty
 
 from edge_agent.contracts import messages
+from edge_agent.contracts.address import address_of
 from edge_agent.contracts.config import Broker, DeviceConfig, Tls
 from edge_agent.contracts.errors import ConfigError, ServiceError
 from edge_agent.contracts.identifiers import uuid7
@@ -25,7 +26,6 @@ from edge_agent.mqtt import (
     Publication,
     Refused,
     Subscribed,
-    address_of,
 )
 from edge_agent.selftest.finding import Check, Finding, Status
 from edge_agent.selftest.parts import Parts

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.errors import ConfigError, DeviceError
-from edge_agent.live import OUTBOX
+from edge_agent.parts import OUTBOX
 from edge_agent.selftest.finding import Check, Finding
 from edge_agent.selftest.running import Running
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge_agent.contracts.config import DeviceConfig, Metrics
-from edge_agent.live import OUTBOX
+from edge_agent.parts import OUTBOX
 
 _TIMEOUT_S = 2.0
 _MAX_BYTES = 1024 * 1024

@@ -83,7 +83,8 @@ def test_a_process_killed_in_the_middle_leaves_whole_transactions(tmp_path: Path
         for number in range(50):
             outbox.record([draft(), draft()], Memory(planogram=str(number)), NOW)
         outbox._database.execute("BEGIN IMMEDIATE")
-        outbox._database.execute("INSERT INTO event SELECT 101, kind, recorded, running, body FROM event LIMIT 1")
+        outbox._database.execute(
+            "INSERT INTO event SELECT 101, kind, recorded, running, body FROM event LIMIT 1")
         os.kill(os.getpid(), 9)
     """)
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "o")], check=False)

@@ -1,5 +1,7 @@
 """When a reading becomes a fact, and which events a fact makes."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,7 +76,9 @@ def test_whatever_comes_a_fact_was_seen_for_long_enough_without_a_break(
         )
 
 
-def counted(story: list[tuple[str, float]], *, every: float = 0.5, confirm_s: float = 3.0) -> list[Confirmed]:
+def counted(
+    story: Sequence[tuple[str, float]], *, every: float = 0.5, confirm_s: float = 3.0
+) -> list[Confirmed]:
     """Return what counts of answers that follow each other, each shown for some seconds."""
     readings: list[Reading | None] = []
     at = 0.0
