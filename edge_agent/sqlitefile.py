@@ -65,7 +65,7 @@ class Log:
 
     @classmethod
     def read(cls, file: BinaryIO) -> "Log | None":
-        """Read a log; None where there is none. Where its header is broken, frames say whose they are."""
+        """Read a log, None where there is none; where its header is broken, most frames decide."""
         header = _read(file, 0, _LOG_HEADER)
         if len(header) < _LOG_HEADER:
             return None
