@@ -9,10 +9,13 @@ from typing import Annotated
 
 import typer
 
-from edge_agent import logs, setup
-from edge_agent.collect_command import collect
-from edge_agent.contracts import events
-from edge_agent.contracts.command import new_app, print_json
+from edge_agent import setup
+from edge_agent.bench import bench
+from edge_agent.camera.open import open_camera
+from edge_agent.collect import collect as collect_crops
+from edge_agent.collect import read_spans
+from edge_agent.contracts import config, events, planogram
+from edge_agent.contracts.command import new_app, print_json, run_command
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.times import moment
@@ -32,6 +35,7 @@ app.command()(unit)
 app.command()(collect)
 app.command()(preview)
 app.command("self-test")(self_test)
+app.command()(bench)
 
 Config = Annotated[Path, typer.Option(help="The device's device.yaml.")]
 

@@ -47,7 +47,7 @@ def scene_of_source(source: str) -> Scene:
     Raises:
         UsageError: The source is none.
     """
-    return Scene(source.partition(":")[0], _camera(Camera(source="shelf:"), source))
+    return Scene(source.partition(":")[0], camera_of(Camera(source="shelf:"), source))
 
 
 def scene_of_config(path: Path, source: str = "") -> Scene:
@@ -65,7 +65,7 @@ def scene_of_config(path: Path, source: str = "") -> Scene:
     if document.value is None:
         raise ProblemsError(document.problems, hint="`--source` alone shows a camera without any file")
     device = document.value
-    camera = _camera(device.camera, source) if source else device.camera
+    camera = camera_of(device.camera, source) if source else device.camera
     problems: list[str] = []
     model = _model(device, problems)
     shelf = planogram.read(device.planogram, known_labels=model.labels if model else None)
@@ -82,7 +82,12 @@ def scene_of_config(path: Path, source: str = "") -> Scene:
     )
 
 
-def _camera(settings: Camera, source: str) -> Camera:
+def camera_of(settings: Camera, source: str) -> Camera:
+    """Return settings with another source.
+
+    Raises:
+        UsageError: It is none.
+    """
     try:
         return Camera.model_validate(settings.model_dump() | {"source": source})
     except ValidationError as exc:
