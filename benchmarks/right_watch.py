@@ -127,7 +127,7 @@ def watch(job: Job, seed: int) -> dict[str, Any]:
             open_camera(device.camera, live=False) as camera,
             Outbox(":memory:", source=source(device.store, device.device), limits=_LIMITS) as outbox,
         ):
-            agent = found.agent(outbox, lambda at: START + timedelta(seconds=at))
+            agent = found.agent(found.classifier(), outbox, lambda at: START + timedelta(seconds=at))
             events, frames = list[Event](), 0
             while (frame := camera.read()) is not None:
                 events += agent.see(frame)

@@ -9,13 +9,11 @@ from typing import Annotated
 
 import typer
 
-from edge_agent import setup
+from edge_agent import logs, setup
 from edge_agent.bench import bench
-from edge_agent.camera.open import open_camera
-from edge_agent.collect import collect as collect_crops
-from edge_agent.collect import read_spans
-from edge_agent.contracts import config, events, planogram
-from edge_agent.contracts.command import new_app, print_json, run_command
+from edge_agent.collect_command import collect
+from edge_agent.contracts import events
+from edge_agent.contracts.command import new_app, print_json
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.times import moment
@@ -27,7 +25,7 @@ from edge_agent.replay import replay as replayed
 from edge_agent.selftest import self_test
 from edge_agent.unit import unit
 
-app = new_app(no_args_is_help=True, help="Run the shelf agent; replay, check, collect, render, preview.")
+app = new_app(no_args_is_help=True, help="Run the shelf agent; draw slots, aim, collect, check, replay.")
 app.command()(render)
 app.command()(epcis)
 app.command()(slots)

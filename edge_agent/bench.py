@@ -10,7 +10,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from math import ceil
@@ -114,30 +114,17 @@ class _Counted(Classifier):
         return super().probabilities(images)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rig(Setup):
-    """A setup whose agent has a model of ours."""
-
-    model: _Counted | None = None
-
-    def classifier(self) -> Classifier:
-        """Return it, proven."""
-        model = self.model or _Counted(self.bundle)
-        model.check_golden()
-        return model
-
-
 class _Watch:
     """An agent of its own, with a clock that goes on by one frame at a time."""
 
     def __init__(self, made: Setup, refresh_s: float) -> None:
         self.model = _Counted(made.bundle)
         rules = made.config.rules.model_copy(update={"refresh_s": refresh_s})
-        parts = {field.name: getattr(made, field.name) for field in fields(made)}
-        rig = replace(_Rig(**parts, model=self.model), config=made.config.model_copy(update={"rules": rules}))
+        rig = replace(made, config=made.config.model_copy(update={"rules": rules}))
         source = event_source(made.config.store, made.config.device)
         self.outbox = Outbox(":memory:", source=source, limits=_UNBOUNDED)
-        self._agent = rig.agent(self.outbox, lambda at: _START + timedelta(seconds=at))
+        self.model.check_golden()
+        self._agent = rig.agent(self.model, self.outbox, lambda at: _START + timedelta(seconds=at))
         self._fps, self._next = made.config.camera.fps, 0
 
     def see(self, image: Image) -> None:

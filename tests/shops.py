@@ -22,7 +22,7 @@ import numpy as np
 from dashboard.store import Store
 from edge_agent.camera.shelf.layout import places
 from edge_agent.camera.shelf.scene import Copy, shelf
-from edge_agent.mqtt import Address
+from edge_agent.contracts.address import Address
 from tests.brokers import Mosquitto, free_port
 from tests.conftest import Kit, write_device
 

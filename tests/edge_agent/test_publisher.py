@@ -18,6 +18,8 @@ from edge_agent.publisher import WINDOW, Publisher
 TOPICS = DeviceTopics("0417", "cam")
 STREAM = "7f0c9a52d1b84d0e8f4c2b1a90e7d655"
 
+OTHER_STREAM = "0" * 32
+
 
 class Queue:
     """An outbox in memory."""
@@ -33,6 +35,9 @@ class Queue:
 
     def forget_up_to(self, sequence: int) -> None:
         self.rows = [row for row in self.rows if row.sequence > sequence]
+
+    def begin_stream(self) -> None:
+        self.stream = OTHER_STREAM
 
 
 @dataclass
