@@ -10,30 +10,29 @@ from typing import Annotated
 import typer
 
 from edge_agent import logs, setup
-from edge_agent.bench import bench
-from edge_agent.collect_command import collect
 from edge_agent.contracts import events
-from edge_agent.contracts.command import new_app, print_json
+from edge_agent.contracts.command import lazy_group, new_app, print_json
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.times import moment
-from edge_agent.draw_command import slots
-from edge_agent.epcis_command import epcis
-from edge_agent.preview import preview
-from edge_agent.render import render
 from edge_agent.replay import replay as replayed
-from edge_agent.selftest import self_test
-from edge_agent.unit import unit
 
-app = new_app(no_args_is_help=True, help="Run the shelf agent; draw slots, aim, collect, check, replay.")
-app.command()(render)
-app.command()(epcis)
-app.command()(slots)
-app.command()(unit)
-app.command()(collect)
-app.command()(preview)
-app.command("self-test")(self_test)
-app.command()(bench)
+_OTHERS = {
+    "slots": "edge_agent.draw_command:slots",
+    "preview": "edge_agent.preview:preview",
+    "collect": "edge_agent.collect_command:collect",
+    "self-test": "edge_agent.selftest:self_test",
+    "bench": "edge_agent.bench:bench",
+    "unit": "edge_agent.unit:unit",
+    "epcis": "edge_agent.epcis_command:epcis",
+    "render": "edge_agent.render:render",
+}
+
+app = new_app(
+    cls=lazy_group(_OTHERS),
+    no_args_is_help=True,
+    help="Run the shelf agent; draw slots, aim, collect, check, replay.",
+)
 
 Config = Annotated[Path, typer.Option(help="The device's device.yaml.")]
 

@@ -10,7 +10,6 @@ from edge_agent.camera.latest import Latest, Opener, Timing
 from edge_agent.camera.masked import Masked
 from edge_agent.camera.paced import Paced
 from edge_agent.camera.rotated import Rotated
-from edge_agent.camera.shelf import shelf_camera
 from edge_agent.camera.still import StillCamera
 from edge_agent.camera.stream import StreamCamera, prepare
 from edge_agent.camera.video import VideoCamera
@@ -40,6 +39,9 @@ def open_camera(settings: config.Camera, *, live: bool, masks: tuple[config.Poly
     camera: Camera
     match scheme:
         case "shelf":
+            # Drawing takes a while to import, and no device in a store draws.
+            from edge_agent.camera.shelf import shelf_camera  # noqa: PLC0415
+
             camera = shelf_camera(settings.source, live=live, fps=settings.fps)
         case "file":
             camera = VideoCamera(rest, fps=settings.fps)

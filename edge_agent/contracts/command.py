@@ -1,5 +1,6 @@
 """What the command lines of all stages share: exit codes, a default command, JSON output."""
 
+import importlib
 import json
 import logging
 import sys
@@ -8,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import click
 import typer
+import typer.main
 from rich.console import Console
 from rich.progress import track
 from typer.core import TyperGroup
@@ -109,3 +111,27 @@ class DefaultCommandGroup(TyperGroup):
         if args and args[0] not in self.commands and args[0] not in self.own_options:
             args = [next(iter(self.commands)), *args]
         return super().parse_args(ctx, args)
+
+
+def lazy_group(places: Mapping[str, str]) -> type[TyperGroup]:
+    """Return a command group some of whose commands are imported only when they are called or listed.
+
+    A device starts one command, and must not wait for what the others need.
+
+    Args:
+        places: `module:function` of each command, by its name.
+    """
+
+    class LazyGroup(TyperGroup):
+        def list_commands(self, ctx: click.Context) -> list[str]:
+            return [*super().list_commands(ctx), *places]
+
+        def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+            if cmd_name not in places:
+                return super().get_command(ctx, cmd_name)
+            module, _, function = places[cmd_name].partition(":")
+            alone = new_app()
+            alone.command(cmd_name)(getattr(importlib.import_module(module), function))
+            return typer.main.get_command(alone)
+
+    return LazyGroup
