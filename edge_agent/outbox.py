@@ -28,6 +28,7 @@ from edge_agent.contracts.errors import DeviceError
 from edge_agent.contracts.events import Event, decode, encode
 from edge_agent.contracts.identifiers import uuid7
 from edge_agent.contracts.times import rfc3339
+from edge_agent.headroom import Headroom
 from edge_agent.ledger import (
     DamagedError,
     Ledger,
@@ -82,12 +83,15 @@ class Outbox:
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._file = None if path == ":memory:" else Path(path)
+        self._headroom = Headroom(self._file.with_name(f"{self._file.name}.room")) if self._file else None
         self._source, self._limits, self._random_bytes = source, limits, random_bytes
         self._steady, self._counted = steady, steady()
         self._database: sqlite3.Connection | None = None
         self._bytes = 0
         self._ledger = self._new_ledger()
-        self._do(lambda _database: None)
+        self._with_room(lambda _database: None)
+        if self._headroom is not None:
+            self._headroom.keep()
 
     def _new_ledger(self) -> Ledger:
         return Ledger(self._random_bytes(16).hex(), self._source)
@@ -115,6 +119,21 @@ class Outbox:
                 f"Expected: a database at {self._file} with room for events. Received: {exc}.",
                 hint="check that the folder can be written; free or replace the device's disk",
             ) from exc
+
+    def _with_room(self, work: Callable[[sqlite3.Connection], None], *, gone: int = 0) -> None:
+        """Do something that makes room; on a full disk with the room that is kept for it."""
+        try:
+            self._do(work, gone=gone)
+        except DeviceError:
+            if self._headroom is None or not self._headroom.give():
+                raise
+            self._do(work, gone=gone)
+            with suppress(DeviceError):
+                # What was in the log goes into the file, where the deleted rows have left room.
+                self._do(lambda database: database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        else:
+            if self._headroom is not None and gone:
+                self._headroom.keep()
 
     def _opened(self) -> sqlite3.Connection:
         """Return the database; open it first where that has not been done."""
@@ -269,7 +288,7 @@ class Outbox:
                 database.execute("UPDATE meta SET value = ? WHERE key = 'gone'", (str(gone),))
             self._ledger, self._bytes = ledger, self._bytes - int(size)
 
-        self._do(forget, gone=gone)
+        self._with_room(forget, gone=gone)
 
     def begin_stream(self) -> None:
         """Begin a new stream with what waits.

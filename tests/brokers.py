@@ -1,5 +1,6 @@
 """A real mosquitto under test: started, killed and started again on the same port."""
 
+import signal
 import socket
 import subprocess
 import time
@@ -77,6 +78,11 @@ class Mosquitto:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def reload(self) -> None:
+        """Let it read its access list again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def __enter__(self) -> Self:
         self.start()

@@ -289,7 +289,7 @@ def message_id(publish: bytes) -> bytes:
 
 
 @contextmanager
-def small_disk(folder: Path, size: str = "2m") -> Iterator[Path]:
+def small_disk(folder: Path, size: str = "16m") -> Iterator[Path]:
     """Give a disk that is soon full; nothing where this user may not mount one."""
     folder.mkdir()
     done = subprocess.run(

@@ -324,7 +324,7 @@ def test_a_power_cut_while_a_damaged_file_goes_aside_loses_nothing(tmp_path: Pat
         assert {event.id for event in outbox.events()} == ids
         assert outbox.stream == "ab" * 16
     left = {file.name for file in tmp_path.iterdir() if file.is_file()}
-    assert left == {"o", "o.damaged-1", "o.damaged-1-wal", "o.damaged-1-shm"}
+    assert left == {"o", "o.room", "o.damaged-1", "o.damaged-1-wal", "o.damaged-1-shm"}
 
 
 def test_a_disk_that_went_back_begins_a_new_stream_with_what_waits(tmp_path: Path) -> None:

@@ -1,18 +1,23 @@
 """Delivery against brokers of every temper, simulated: nothing lost, and no more resent than needed."""
 
+import contextlib
 import itertools
 import random
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from queue import Empty
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.contracts import messages
+from edge_agent.contracts.errors import DeviceError
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.ledger import Row
-from edge_agent.mqtt import Connected, Delivered, Disconnected, Publication, Received, Token
+from edge_agent.mqtt import Connected, Delivered, Disconnected, Link, Publication, Received, Token
 from edge_agent.publisher import WINDOW, Publisher
 
 TOPICS = DeviceTopics("0417", "cam")
@@ -24,20 +29,25 @@ OTHER_STREAM = "0" * 32
 class Queue:
     """An outbox in memory."""
 
-    stream = STREAM
-
     def __init__(self, count: int) -> None:
+        self.stream = STREAM
         self.rows = [Row(number, "restocked", str(number).encode()) for number in range(1, count + 1)]
         self.last = count
+        self.refuses = False
 
     def after(self, sequence: int, limit: int) -> list[Row]:
         return [row for row in self.rows if row.sequence > sequence][:limit]
 
     def forget_up_to(self, sequence: int) -> None:
+        if self.refuses:
+            message = "Expected: room. Received: disk full."
+            raise DeviceError(message)
         self.rows = [row for row in self.rows if row.sequence > sequence]
 
     def begin_stream(self) -> None:
-        self.stream = OTHER_STREAM
+        self.stream = "b" * 32
+        self.rows = [Row(place, row.kind, row.body) for place, row in enumerate(self.rows, start=1)]
+        self.last = len(self.rows)
 
 
 @dataclass
@@ -73,6 +83,15 @@ def ack(upto: int, stream: str = STREAM) -> Received:
 
 def connected(maximum: int = 100) -> Connected:
     return Connected(maximum, "5")
+
+
+def pumped(publisher: Publisher, link: Link, done: Callable[[], bool], patience_s: float = 60) -> None:
+    """Run a publisher over a real link until something is done."""
+    end = time.monotonic() + patience_s
+    while not done() and time.monotonic() < end:
+        publisher.pump(time.monotonic())
+        with contextlib.suppress(Empty):
+            publisher.on(link.notices.get(timeout=0.1), time.monotonic())
 
 
 def test_nothing_is_sent_before_there_is_a_connection() -> None:
@@ -156,6 +175,74 @@ def test_an_acknowledgement_of_something_else_is_not_ours(foreign: Received) -> 
     publisher.pump(0)
     publisher.on(foreign, 0)
     assert len(queue.rows) == 3
+
+
+def test_of_a_disk_that_went_back_no_number_is_given_again() -> None:
+    publisher, queue, wire = make(5)
+    publisher.on(connected(), 0)
+    publisher.on(ack(3), 0)
+    # The recorder has more of this stream than was ever written, as far as this disk knows.
+    publisher.on(ack(9), 1)
+    assert queue.stream != STREAM
+    publisher.pump(2)
+    assert wire.sent == [4, 5]
+    publisher.on(ack(5), 3)
+    assert len(queue.rows) == 2
+    publisher.on(ack(2, queue.stream), 3)
+    assert queue.rows == []
+
+
+def test_a_new_stream_is_sent_from_its_beginning() -> None:
+    publisher, queue, wire = make(5)
+    publisher.on(connected(), 0)
+    publisher.pump(0)
+    publisher.on(ack(3), 0)
+    queue.begin_stream()
+    publisher.pump(1)
+    assert wire.sent == [1, 2, 3, 4, 5, 4, 5]
+    for number in (1, 2, 3, 4, 5):
+        publisher.on(puback(number, ok=False), 1)
+    publisher.on(ack(1, queue.stream), 1)
+    assert [row.sequence for row in queue.rows] == [2]
+
+
+def test_what_the_disk_will_not_forget_is_asked_for_again_and_not_sent_again() -> None:
+    publisher, queue, wire = make(5)
+    publisher.on(connected(), 0)
+    publisher.pump(0)
+    queue.refuses = True
+    publisher.on(ack(3), 0)
+    assert len(queue.rows) == 5
+    queue.refuses = False
+    publisher.on(Disconnected(""), 1)
+    publisher.on(connected(), 2)
+    publisher.pump(6)
+    assert [row.sequence for row in queue.rows] == [4, 5]
+    assert wire.sent == [1, 2, 3, 4, 5, 4, 5]
+
+
+def test_a_broker_that_answers_nothing_is_not_fed_for_ever_and_is_given_up() -> None:
+    calls: list[float] = []
+    queue, wire, now = Queue(100), Wire(), 0.0
+    publisher = Publisher(
+        queue,
+        wire,
+        topics=TOPICS,
+        ack_timeout_s=10,
+        by_broker=False,
+        rng=random.Random(1),
+        hang_up=lambda: calls.append(now),
+    )
+    publisher.on(connected(), 0)
+    for second in range(300):
+        now = float(second)
+        publisher.pump(now)
+        if len(calls) == 1 and now == calls[0]:
+            publisher.on(Disconnected(""), now)
+            publisher.on(connected(), now)
+    assert len(wire.sent) == 2 * WINDOW
+    assert len(calls) == 2
+    assert 30 < calls[0] < 40
 
 
 def test_a_new_connection_begins_at_the_last_acknowledgement() -> None:
