@@ -23,7 +23,6 @@ T = TypeVar("T")
 
 _HINT = "check cable, power and address of the camera; the agent tries again by itself"
 _HUNG_HINT = "unplug the camera and plug it in again, or restart the device"
-_CLOSE_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,12 +34,15 @@ class Timing:
         pause_s: Between a loss and the next try to open.
         hung_s: A call into the driver that takes longer is hung.
         rest_s: A camera that nobody asked for so long is closed until somebody does.
+        close_s: The end waits so long for the driver: one that comes back while Python goes down
+            around it would take the process with it. Longer than any time-out of a camera.
     """
 
     patience_s: float = 2.0
     pause_s: float = 2.0
     hung_s: float = 30.0
     rest_s: float = math.inf
+    close_s: float = 6.0
 
 
 class Latest(Camera):
@@ -91,7 +93,7 @@ class Latest(Camera):
     def close(self) -> None:
         """End the thread, which lets the camera go; a hung one is left behind."""
         self._worker.stop()
-        self._worker.join(_CLOSE_S)
+        self._worker.join(self._timing.close_s)
 
     def _start(self) -> "_Worker":
         return _Worker(self._opener, self._meeting, self._timing, self._steady, self._pause)

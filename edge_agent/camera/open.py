@@ -60,6 +60,7 @@ def open_camera(settings: config.Camera, *, live: bool, masks: tuple[config.Poly
             camera = _latest(settings, lambda: picamera.PiCamera(settings))
         case "v4l2":
             # Never at rest: a USB camera that has just been opened has not found its exposure yet.
+            prepare(settings.source)
             camera = _latest(settings, lambda: StreamCamera(settings))
         case _:
             prepare(settings.source)

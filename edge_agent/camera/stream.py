@@ -15,7 +15,7 @@ from edge_agent.camera.lag import Lag
 from edge_agent.contracts import config
 from edge_agent.contracts.errors import DeviceError
 
-_NETWORK_TIMEOUT_MS = 5000
+_TIMEOUT_S = 5
 _STALE_S = 1.0
 _HOPELESS_S = 5.0
 _QUEUED_S = 0.001
@@ -25,10 +25,12 @@ _FFMPEG_ERROR = 16
 _MOTION_JPEG = {"MJPG", "JPEG", "mjpg", "jpeg"}
 _JPEG_END = b"\xff\xd9"
 _PADDING = 1024
+_BUSY_HINT = "does another program use it, and may this user (group video)? The agent tries again by itself"
+_ADDRESS_HINT = "check power, network, address, name and password; the agent tries again by itself"
 
 
 def prepare(source: str) -> None:
-    """Tell OpenCV how to connect, and to keep passwords for itself; before its first network stream.
+    """Tell OpenCV how to connect, how long to wait, and to keep passwords for itself; before its first stream.
 
     Its own debugging output would show them: what is asked for in the environment is turned down
     where the source has something to hide.
@@ -38,6 +40,7 @@ def prepare(source: str) -> None:
     """
     # Over UDP, a lost packet is a grey half of a picture; sound is of no use.
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp|allowed_media_types;video")
+    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(_TIMEOUT_S))
     if shown(source) == source:
         return
     os.environ.pop("OPENCV_FFMPEG_DEBUG", None)
@@ -66,7 +69,7 @@ class StreamCamera(Stream):
             self._capture.release()
             raise DeviceError(
                 f"Expected: {self._name} to open. Received: no stream.",
-                hint="check cable, power, address, name and password of the camera",
+                hint=_BUSY_HINT if self._source.startswith("v4l2:") else _ADDRESS_HINT,
             )
         self._raw = not self._source.startswith("v4l2:") and self._undecoded()
         self._timed = self._source.startswith("rtsp")
@@ -117,7 +120,7 @@ class StreamCamera(Stream):
 
     def _note(self, *, waited: bool) -> None:
         """Note whether this frame may have stood in a queue for long, where the stream has no clock."""
-        # Where nothing is decoded, a grab that had to wait found the queue empty; the rest is younger.
+        # Nothing is decoded: a grab that had to wait found the queue empty, and what comes later is younger.
         self._unbroken = 0 if waited else self._unbroken + 1
         if waited or self._unbroken > _QUEUE:
             self._empty_at = self._at
@@ -130,7 +133,7 @@ class StreamCamera(Stream):
 
 
 def _unpacked(data: NDArray[np.uint8]) -> "cv2.typing.MatLike | None":
-    """Decode a JPEG, None unless it is whole."""
+    """Decode a JPEG, None unless it is whole: not every version of OpenCV refuses half of one."""
     if _JPEG_END not in data[-_PADDING:].tobytes():
         return None
     # As every other way of decoding a stream: a camera that says how it hangs is not believed.
@@ -159,8 +162,8 @@ def _device(settings: config.Camera) -> cv2.VideoCapture:
 def _network(source: str) -> cv2.VideoCapture:
     timeouts = [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-        _NETWORK_TIMEOUT_MS,
+        1000 * _TIMEOUT_S,
         cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-        _NETWORK_TIMEOUT_MS,
+        1000 * _TIMEOUT_S,
     ]
     return cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)

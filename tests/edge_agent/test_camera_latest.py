@@ -11,7 +11,7 @@ from edge_agent.camera.base import Camera, Frame, Stream
 from edge_agent.camera.latest import Latest, Timing
 from edge_agent.contracts.errors import DataError, DeviceError
 
-SOON = Timing(patience_s=0.2, pause_s=0.01)
+SOON = Timing(patience_s=0.2, pause_s=0.01, close_s=0.2)
 PATIENT = Timing(patience_s=20, pause_s=0.01)
 
 
@@ -274,6 +274,13 @@ def test_a_camera_that_nobody_asks_is_closed_until_somebody_does() -> None:
         clock.now += 300
         assert camera.read().at > 0
         assert [flow.closed for flow in opened] == [1, 0]
+
+
+def test_the_end_waits_for_a_driver_that_comes_back() -> None:
+    inner = Flow(hangs_at=0)
+    with Latest(lambda: inner, name="x", timing=Timing(close_s=20)):
+        threading.Timer(0.3, inner.comes_back.set).start()
+    assert inner.closed == 1
 
 
 def test_a_hung_camera_does_not_hold_up_the_end() -> None:
