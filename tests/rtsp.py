@@ -1,4 +1,4 @@
-"""A network camera under test: RTSP 1.0 with MJPEG (RFC 2435) inside the connection, and HTTP MJPEG.
+"""A network camera under test: RTSP 1.0 with MJPEG (RFC 2435) or H.264 (RFC 6184), and HTTP MJPEG.
 
 Plain sockets on 127.0.0.1. It can die in the middle of a frame and come back on the same port, ask for
 a password, or fall silent. Each picture is as bright as its number, so that a test can tell its age,
@@ -6,6 +6,7 @@ and as dark at its lower end, so that one can tell whether it is whole.
 """
 
 import base64
+import re
 import socket
 import struct
 import threading
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -26,14 +28,12 @@ _STEP = 4
 _WHITE = 252
 _CLOCK_HZ = 90_000
 _PACKET_BYTES = 1_000
-_SDP = (
-    "v=0",
-    "o=- 0 0 IN IP4 127.0.0.1",
-    "s=shelf",
-    "c=IN IP4 0.0.0.0",
-    "t=0 0",
-    "a=control:*",
-    "m=video 0 RTP/AVP 26",
+_SDP = ("v=0", "o=- 0 0 IN IP4 127.0.0.1", "s=shelf", "c=IN IP4 0.0.0.0", "t=0 0", "a=control:*")
+_JPEG = ("m=video 0 RTP/AVP 26", "a=control:track0")
+_H264 = (
+    "m=video 0 RTP/AVP 96",
+    "a=rtpmap:96 H264/90000",
+    "a=fmtp:96 packetization-mode=1",
     "a=control:track0",
 )
 
@@ -49,7 +49,7 @@ def is_whole(image: Image) -> bool:
 
 
 class NetworkCamera:
-    """One camera; every client gets frames from the moment that it asks.
+    """One camera; every client gets frames from the moment that it asks, inside its connection.
 
     Args:
         fps: Frames in a second.
@@ -57,6 +57,8 @@ class NetworkCamera:
         http: Speak HTTP multipart instead of RTSP.
         size: Width and height, px.
     """
+
+    medium: tuple[str, ...] = _JPEG
 
     def __init__(
         self, *, fps: float = 25, user: str = "", http: bool = False, size: tuple[int, int] = (64, 48)
@@ -155,7 +157,7 @@ class NetworkCamera:
                 status = "401 Unauthorized"
                 lines.append('WWW-Authenticate: Basic realm="shelf"')
             elif method == "DESCRIBE":
-                body = "\r\n".join([*_SDP, ""])
+                body = "\r\n".join([*_SDP, *self.medium, ""])
                 lines += ["Content-Type: application/sdp", f"Content-Length: {len(body)}"]
             elif method == "SETUP":
                 if "TCP" not in _header(asked, "Transport"):
@@ -174,9 +176,12 @@ class NetworkCamera:
     def _play(self, client: socket.socket) -> None:
         sequence = 0
         for at, data in self._pictures():
-            packets = rtp_packets(data, sequence, round(at * _CLOCK_HZ))
+            packets = self._packets(data, sequence, round(at * _CLOCK_HZ))
             sequence += len(packets)
             self._send(client, b"".join(struct.pack(">cBH", b"$", 0, len(one)) + one for one in packets))
+
+    def _packets(self, data: bytes, sequence: int, stamp: int) -> list[bytes]:
+        return jpeg_packets(data, sequence, stamp)
 
     def _pictures(self) -> Iterator[tuple[float, bytes]]:
         """Yield the moment, seconds, and the JPEG of each frame in step with the clock."""
@@ -204,7 +209,60 @@ class NetworkCamera:
             client.sendall(data)
 
 
-def rtp_packets(jpeg: bytes, sequence: int, stamp: int) -> list[bytes]:
+class H264Camera(NetworkCamera):
+    """A camera that shows a clip again and again.
+
+    Args:
+        clip: H.264.
+        fps: Frames in a second of it.
+    """
+
+    medium = _H264
+
+    def __init__(self, clip: Path, *, fps: float) -> None:
+        super().__init__(fps=fps)
+        self.clip: list[tuple[float, bytes]] = []
+        capture = cv2.VideoCapture(str(clip), cv2.CAP_FFMPEG)
+        capture.set(cv2.CAP_PROP_FORMAT, -1)
+        while capture.grab():
+            data = np.asarray(capture.retrieve()[1], np.uint8).tobytes()
+            self.clip.append((capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, data))
+        capture.release()
+
+    def _pictures(self) -> Iterator[tuple[float, bytes]]:
+        for _ in super()._pictures():
+            # When a frame is shown is not when it is sent: some are made of later ones.
+            turn, place = divmod(self.sent - 1, len(self.clip))
+            at, data = self.clip[place]
+            yield 1 + turn * len(self.clip) / self._fps + at, data
+
+    def _packets(self, data: bytes, sequence: int, stamp: int) -> list[bytes]:
+        units = [unit for unit in re.split(rb"\x00\x00\x00?\x01", data) if unit]
+        pieces = [piece for unit in units for piece in _h264_pieces(unit)]
+        return [
+            _rtp_head(96, sequence + number, stamp, last=number == len(pieces) - 1) + piece
+            for number, piece in enumerate(pieces)
+        ]
+
+
+def _h264_pieces(unit: bytes) -> list[bytes]:
+    """Return a unit as it is, or cut into fragments (FU-A)."""
+    if len(unit) <= _PACKET_BYTES:
+        return [unit]
+    pieces = [unit[begin : begin + _PACKET_BYTES] for begin in range(1, len(unit), _PACKET_BYTES)]
+    marks = [0x80, *[0] * (len(pieces) - 2), 0x40]
+    return [
+        bytes([unit[0] & 0xE0 | 28, unit[0] & 0x1F | mark]) + piece
+        for mark, piece in zip(marks, pieces, strict=True)
+    ]
+
+
+def _rtp_head(kind: int, sequence: int, stamp: int, *, last: bool) -> bytes:
+    marked = kind | (0x80 if last else 0)
+    return struct.pack(">BBHII", 0x80, marked, sequence & 0xFFFF, stamp & 0xFFFFFFFF, 7)
+
+
+def jpeg_packets(jpeg: bytes, sequence: int, stamp: int) -> list[bytes]:
     """Cut a baseline JPEG with OpenCV's default tables into RTP packets (RFC 2435).
 
     Args:
@@ -227,8 +285,7 @@ def rtp_packets(jpeg: bytes, sequence: int, stamp: int) -> list[bytes]:
     for begin in range(0, len(scan), _PACKET_BYTES):
         piece = scan[begin : begin + _PACKET_BYTES]
         last = begin + len(piece) == len(scan)
-        number = (sequence + len(packets)) & 0xFFFF
-        head = struct.pack(">BBHII", 0x80, 26 | (0x80 if last else 0), number, stamp & 0xFFFFFFFF, 7)
+        head = _rtp_head(26, sequence + len(packets), stamp, last=last)
         # Type 1 is 4:2:0; Q 255 says that the tables come with the first packet.
         head += struct.pack(">I", begin) + bytes([1, 255, *size])
         if begin == 0:

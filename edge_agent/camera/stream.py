@@ -30,7 +30,7 @@ _ADDRESS_HINT = "check power, network, address, name and password; the agent tri
 
 
 def prepare(source: str) -> None:
-    """Tell OpenCV how to connect, how long to wait, and to keep passwords for itself; before its first stream.
+    """Tell OpenCV how to connect and how long to wait, and to keep passwords for itself; before it begins.
 
     Its own debugging output would show them: what is asked for in the environment is turned down
     where the source has something to hide.

@@ -7,8 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edge_agent.camera.base import Camera, Frame
 from edge_agent.camera.latest import Latest, Timing
@@ -16,7 +20,8 @@ from edge_agent.camera.open import open_camera
 from edge_agent.camera.stream import StreamCamera
 from edge_agent.contracts import config
 from edge_agent.contracts.errors import DeviceError
-from tests.rtsp import LEVELS, NetworkCamera, is_whole, number_of
+from edge_agent.contracts.preprocess import Image
+from tests.rtsp import LEVELS, H264Camera, NetworkCamera, is_whole, number_of
 
 USER = "mara:s3cr3t%21"
 TOKEN = "mara:s3cr3t!"  # noqa: S105
@@ -72,22 +77,23 @@ def test_a_slow_reader_sees_the_present(server: NetworkCamera) -> None:
         for _ in range(3):
             time.sleep(0.7)
             asked = server.sent
+            # A few may be on their way.
             found = first(camera)
-            assert (number_of(found.image) - asked + 1) % LEVELS <= server.sent - asked + 1
+            assert (number_of(found.image) - asked + 5) % LEVELS <= server.sent - asked + 5
         assert camera.dropped >= 20
 
 
 def test_a_queue_of_old_frames_is_passed_over(server: NetworkCamera) -> None:
     """As after opening, where OpenCV looks at a second of frames first, or when the process was stopped."""
     with StreamCamera(settings(server.url())) as camera:
-        assert age(camera.read(), server.sent) <= 10
+        assert age(camera.read(), server.sent) <= 15
         time.sleep(2.0)
         assert age(camera.read(), server.sent) <= 35
         assert age(camera.read(), server.sent) <= 35
         # One second of slack is allowed to a stream with a clock; then it has caught up.
         for _ in range(30):
             found = camera.read()
-        assert age(found, server.sent) <= 10
+        assert age(found, server.sent) <= 15
 
 
 @pytest.mark.parametrize("http", [False, True], ids=["rtsp", "http"])
@@ -107,6 +113,34 @@ def test_it_dies_in_a_frame_and_comes_back_on_the_same_port(http: bool) -> None:
         server.start()
         first(camera)
         assert server.clients == 2
+
+
+def test_h264_with_frames_out_of_order_is_as_fresh(public_data: Path) -> None:
+    clip = public_data / "bottles" / "bottles.mp4"
+    shown = []
+    film = cv2.VideoCapture(str(clip))
+    while film.grab():
+        shown.append(small(np.asarray(film.retrieve()[1], np.uint8)))
+    film.release()
+    known = np.array(shown)
+
+    def late(frame: Frame, sent: int) -> int:
+        place = int(np.abs(known - small(frame.image)).mean(axis=(1, 2, 3)).argmin())
+        return (sent - 1 - place) % len(known)
+
+    with H264Camera(clip, fps=30) as server, StreamCamera(settings(server.url())) as camera:
+        # FFmpeg looks at a second of frames before it gives the first, and keeps some to put in order.
+        assert late(camera.read(), server.sent) <= 20
+        time.sleep(2.0)
+        assert late(camera.read(), server.sent) <= 50
+        for _ in range(60):
+            found = camera.read()
+        assert late(found, server.sent) <= 20
+
+
+def small(image: Image) -> NDArray[np.int16]:
+    """Return a picture small enough to compare with hundreds."""
+    return cv2.resize(image, (80, 45), interpolation=cv2.INTER_AREA).astype(np.int16)
 
 
 def test_it_falls_silent_and_speaks_again(server: NetworkCamera) -> None:
