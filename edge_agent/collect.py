@@ -118,7 +118,7 @@ def live_frames(
         DeviceError: None has come for half a minute.
     """
     begin = due = last = steady()
-    while steady() - begin <= until_s:
+    while (asked := steady()) - begin <= until_s:
         try:
             frame = camera.read()
         except DeviceError:
@@ -130,8 +130,9 @@ def live_frames(
             return
         yield frame
         last = steady()
-        due = max(due + interval_s, last)
-        sleep(due - last)
+        # A slow frame is no reason to hurry afterwards.
+        due = max(due, asked) + interval_s
+        sleep(max(due - last, 0))
 
 
 def collect(

@@ -1,7 +1,6 @@
 """Hard examples out of the device's folder: crops, and an `index.csv` for `train` once it is labelled."""
 
 import csv
-import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +60,6 @@ def export(folder: Path, out: Path, *, device: str, progress: Progress[Kept]) ->
             if not found.names:
                 raise _nothing(folder, found.damaged)
     except OSError as exc:
-        if exc.filename is not None and Path(exc.filename).parent == folder:
-            raise _unreadable(folder, exc) from exc
         raise DataError(f"Expected: to write --out {out}. Received: {exc.strerror}.") from exc
     return found
 
@@ -87,14 +84,12 @@ def _copied(folder: Path, kept: list[Kept], staged: Path, device: str, progress:
     rows: list[dict[str, object]] = []
     names, reasons, damaged = [], Counter[Why](), 0
     for item in progress(kept, len(kept)):
-        source = folder / item.name
+        picture = _read(folder, item.name)
+        if picture is None:
+            continue
         file = Path(item.slot) / f"{item.ms:013d}-{item.why}.jpg"
         (staged / item.slot).mkdir(exist_ok=True)
-        try:
-            shutil.copyfile(source, staged / file)
-        except FileNotFoundError:
-            # It had to go for another while we came here.
-            continue
+        (staged / file).write_bytes(picture)
         example = _whole(staged / file)
         if example is None:
             (staged / file).unlink()
@@ -108,6 +103,16 @@ def _copied(folder: Path, kept: list[Kept], staged: Path, device: str, progress:
         writer.writeheader()
         writer.writerows(rows)
     return Exported(reasons, tuple(names), damaged)
+
+
+def _read(folder: Path, name: str) -> bytes | None:
+    """Return a file's content; None where it had to go for another meanwhile."""
+    try:
+        return (folder / name).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise _unreadable(folder, exc) from exc
 
 
 def _whole(path: Path) -> Example | None:
