@@ -46,7 +46,7 @@ def test_the_median_stays_small() -> None:
         (r"\bVideoCapture\(", "edge_agent/camera/"),
         (
             r"\bcv2\.resize\(|\bwarpPerspective\(",
-            "edge_agent/contracts/preprocess.py|edge_agent/(camera|align|slots|faults)|train/(augment|robustness)",
+            "edge_agent/contracts/preprocess.py|edge_agent/(camera|align|slots|faults|orders)|train/(augment|robustness)",
         ),
         (r"TFLiteConverter", "convert/quantize.py"),
         (r"^\s*(import|from) paho", "edge_agent/mqtt.py"),

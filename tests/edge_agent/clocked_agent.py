@@ -14,10 +14,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Empty
 
+from edge_agent.contracts.address import Address
 from edge_agent.contracts.events import DeviceData, Kind
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.memory import Draft, Memory
-from edge_agent.mqtt import Address, Delivered, Disconnected, Link, Notice, Publication, Token
+from edge_agent.mqtt import Delivered, Disconnected, Link, Notice, Publication, Token
 from edge_agent.outbox import Limits, Outbox
 from edge_agent.publisher import Publisher
 

@@ -22,11 +22,12 @@ from deploy.broker import BrokerPlan, write_broker
 from edge_agent.camera.base import Camera, Frame
 from edge_agent.camera.shelf.files import write_scene
 from edge_agent.contracts import config
+from edge_agent.contracts.address import Address
 from edge_agent.contracts.config import DeviceConfig, Tls
 from edge_agent.contracts.errors import DeviceError
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.memory import Memory
-from edge_agent.mqtt import Address, Connected, Disconnected, Link, Notice, Subscribed
+from edge_agent.mqtt import Connected, Disconnected, Link, Notice, Subscribed
 from edge_agent.outbox import Limits, Outbox
 from edge_agent.selftest.broker import check_broker
 from edge_agent.selftest.camera import FRAMES, Take, _frames, _taken, check_camera
