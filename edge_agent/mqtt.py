@@ -193,14 +193,17 @@ class Link:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self._drop()
+            # Vanish as the dead do.
+            self._ended.set()
+            self.hang_up()
+            return
         self.close()
 
-    def _drop(self) -> None:
-        """Vanish as the dead do, so that the broker says our will."""
-        channel = self._client.socket() if self._client is not None else None
+    def hang_up(self) -> None:
+        """End a connection that nobody answers on; another is made. The broker says our will."""
+        client = self._client
+        channel = None if client is None else client.socket()
         if channel is not None:
-            self._ended.set()
             with contextlib.suppress(OSError):
                 channel.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined] # paho types it narrowly
 

@@ -180,6 +180,7 @@ def _delivery(device: DeviceConfig, outbox: Outbox, rng: random.Random) -> Deliv
         ack_timeout_s=device.delivery.ack_timeout_s,
         by_broker=device.delivery.confirm == "broker",
         rng=rng,
+        hang_up=link.hang_up,
     )
     return Delivery(link, publisher)
 

@@ -342,11 +342,6 @@ def test_a_broker_that_keeps_events_from_the_recorder_is_noticed_and_overcome(
     assert_no_state_changed_without_an_event(found)
 
 
-def hung_up(link: Link) -> None:
-    if link._client is not None:
-        link._client.disconnect()
-
-
 @pytest.mark.parametrize("answers", [True, False], ids=["says that it has them", "says nothing"])
 def test_what_swallows_every_event_is_noticed_and_overcome(
     tmp_path: Path, mosquitto: Mosquitto, answers: bool
@@ -365,7 +360,7 @@ def test_what_swallows_every_event_is_noticed_and_overcome(
             ack_timeout_s=1,
             by_broker=False,
             rng=random.Random(1),
-            hang_up=lambda: hung_up(link),
+            hang_up=link.hang_up,
         )
         outbox.record([draft(str(number)) for number in range(100)], Memory(), NOW)
         end = time.monotonic() + 6
