@@ -85,7 +85,7 @@ class Heart:
             camera_age_s=self.camera_age_s(at),
             inference_ms=self.frame_ms,
             outbox_depth=outbox.depth,
-            outbox_age_s=round(outbox.age_s(now), 1),
+            outbox_age_s=round(outbox.age_s(), 1),
             dropped_events=outbox.dropped,
             dropped_frames=dropped_frames,
             missed_frames=self.missed,
@@ -138,10 +138,10 @@ class Instruments:
             "shelfkit_broker_connected", "1 while the broker is there.", registry=self.registry
         )
 
-    def measure(self, outbox: Outbox, heart: Heart, now: datetime, at: float, dropped_frames: int) -> None:
+    def measure(self, outbox: Outbox, heart: Heart, at: float, dropped_frames: int) -> None:
         """Read what is not counted as it happens."""
         self.outbox_depth.set(outbox.depth)
-        self.outbox_age.set(outbox.age_s(now))
+        self.outbox_age.set(outbox.age_s())
         self.dropped.set(outbox.dropped)
         self.dropped_frames.set(dropped_frames)
         self.camera_age.set(_or_nan(heart.camera_age_s(at)))

@@ -328,7 +328,7 @@ class Outbox:
         """How many events were dropped over the limits, or lost with a damaged file, ever."""
         return self._ledger.dropped
 
-    def age_s(self, _now: datetime | None = None) -> float:
+    def age_s(self) -> float:
         """Return how long the agent has run since it recorded the oldest event; 0 where none waits."""
         if not self.depth:
             return 0.0

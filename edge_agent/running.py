@@ -143,8 +143,11 @@ class Running:
         heard = 0
         while True:
             now = time.monotonic()
-            self._say(now)
-            self._parts.delivery.it.publisher.pump(now)
+            try:
+                self._say(now)
+                self._parts.delivery.it.publisher.pump(now)
+            except DeviceError as exc:
+                self._warn("disk", str(exc))
             wait = max(min(until - now, _WAIT_S), 0)
             try:
                 notice = self._parts.delivery.it.link.notices.get(timeout=wait)
@@ -188,7 +191,7 @@ class Running:
             self._measure_due = now + _MEASURE_S
             self._heart.board = self._board.read()
             dropped = self._parts.camera.it.dropped
-            self._instruments.measure(outbox, self._heart, wall(now), now, dropped)
+            self._instruments.measure(outbox, self._heart, now, dropped)
         if not connected:
             return
         if now >= self._snapshot_due:
