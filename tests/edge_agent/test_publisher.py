@@ -12,13 +12,18 @@ from queue import Empty
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edge_agent.contracts import messages
 from edge_agent.contracts.errors import DeviceError
+from edge_agent.contracts.events import decode
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.ledger import Row
+from edge_agent.memory import Memory
 from edge_agent.mqtt import Connected, Delivered, Disconnected, Link, Publication, Received, Token
+from edge_agent.outbox import Limits, Outbox
 from edge_agent.publisher import WINDOW, Publisher
+from tests.edge_agent.test_outbox import NOW, SOURCE, draft
 
 TOPICS = DeviceTopics("0417", "cam")
 STREAM = "7f0c9a52d1b84d0e8f4c2b1a90e7d655"
@@ -64,10 +69,18 @@ class Wire:
         return 1, len(self.sent)
 
 
-def make(count: int, *, by_broker: bool = False) -> tuple[Publisher, Queue, Wire]:
+def make(
+    count: int, *, by_broker: bool = False, hang_up: Callable[[], None] | None = None
+) -> tuple[Publisher, Queue, Wire]:
     queue, wire = Queue(count), Wire()
     publisher = Publisher(
-        queue, wire, topics=TOPICS, ack_timeout_s=10, by_broker=by_broker, rng=random.Random(1)
+        queue,
+        wire,
+        topics=TOPICS,
+        ack_timeout_s=10,
+        by_broker=by_broker,
+        rng=random.Random(1),
+        hang_up=hang_up,
     )
     return publisher, queue, wire
 
@@ -223,16 +236,8 @@ def test_what_the_disk_will_not_forget_is_asked_for_again_and_not_sent_again() -
 
 def test_a_broker_that_answers_nothing_is_not_fed_for_ever_and_is_given_up() -> None:
     calls: list[float] = []
-    queue, wire, now = Queue(100), Wire(), 0.0
-    publisher = Publisher(
-        queue,
-        wire,
-        topics=TOPICS,
-        ack_timeout_s=10,
-        by_broker=False,
-        rng=random.Random(1),
-        hang_up=lambda: calls.append(now),
-    )
+    now = 0.0
+    publisher, _, wire = make(100, hang_up=lambda: calls.append(now))
     publisher.on(connected(), 0)
     for second in range(300):
         now = float(second)
@@ -274,13 +279,13 @@ def test_without_a_recorder_a_puback_of_it_and_all_before_it_forgets() -> None:
 def test_whatever_the_broker_does_everything_arrives(seed: int) -> None:
     """A broker that loses messages, says so or not, and hangs up; a recorder that acks what it has."""
     chance = random.Random(seed)
-    publisher, queue, wire = make(60)
+    publisher, queue, wire = make(60, hang_up=lambda: setattr(wire, "up", False))
     there: set[int] = set()
     done, now = 0, 0.0
     for step in range(6000):
         now += 0.2
         well = step > 1500
-        if not well and chance.random() < 0.03:
+        if publisher.connected and (not wire.up or (not well and chance.random() < 0.03)):
             wire.up = False
             publisher.on(Disconnected(""), now)
         elif not publisher.connected:
@@ -301,3 +306,137 @@ def test_whatever_the_broker_does_everything_arrives(seed: int) -> None:
             break
     assert queue.rows == []
     assert there == set(range(1, 61))
+
+
+class AgainstAnyWire(RuleBasedStateMachine):
+    """A real outbox, a recorder that takes what arrives, and between them a wire that does what it likes.
+
+    It loses, repeats and delays messages and answers, answers wrongly, hangs up, and brings
+    acknowledgements late, twice, and of other streams.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.connection, self.sent, self.up = 0.0, 0, 0, False
+        self.outbox = Outbox(":memory:", source=SOURCE, limits=Limits(10**9, 30), steady=lambda: self.now)
+        self.publisher = Publisher(
+            self.outbox,
+            self,
+            topics=TOPICS,
+            ack_timeout_s=10,
+            by_broker=False,
+            rng=random.Random(1),
+            hang_up=self.hangs_up,
+        )
+        self.recorded: dict[str, None] = {}
+        self.unanswered: dict[Token, bytes] = {}
+        self.under_way: list[bytes] = []
+        self.recorder: dict[str, set[int]] = {}
+        self.seen: list[str] = []
+        self.acks: list[Received] = []
+
+    def publish(self, publication: Publication) -> Token | None:
+        """The wire."""
+        if not self.up:
+            return None
+        self.sent += 1
+        token = self.connection, self.sent
+        self.unanswered[token] = publication.payload
+        self.under_way.append(publication.payload)
+        return token
+
+    @rule(count=st.integers(1, 12))
+    def events_come(self, count: int) -> None:
+        for event in self.outbox.record([draft() for _ in range(count)], Memory(), NOW):
+            self.recorded[event.id] = None
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 11.0, 70.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.publisher.pump(self.now)
+
+    @rule(maximum=st.sampled_from([5, 20, 100]))
+    def connects(self, maximum: int) -> None:
+        self.hangs_up()
+        self.connection, self.up = self.connection + 1, True
+        self.publisher.on(connected(maximum), self.now)
+        self.publisher.pump(self.now)
+
+    @rule()
+    def hangs_up(self) -> None:
+        if self.up:
+            self.up = False
+            self.unanswered.clear()
+            self.publisher.on(Disconnected(""), self.now)
+
+    @precondition(lambda self: self.unanswered)
+    @rule(data=st.data(), fate=st.sampled_from(["ok", "refused", "nobody"]))
+    def answers(self, data: st.DataObject, fate: str) -> None:
+        token = data.draw(st.sampled_from(sorted(self.unanswered)))
+        del self.unanswered[token]
+        self.publisher.on(Delivered(token, fate != "refused", fate == "nobody", ""), self.now)
+        self.publisher.pump(self.now)
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data(), fate=st.sampled_from(["arrives", "arrives", "twice", "lost"]))
+    def travels(self, data: st.DataObject, fate: str) -> None:
+        place = data.draw(st.integers(0, len(self.under_way) - 1))
+        payload = self.under_way[place] if fate == "twice" else self.under_way.pop(place)
+        if fate != "lost":
+            self.takes(payload)
+
+    def takes(self, payload: bytes) -> None:
+        event = decode(payload)
+        there = self.recorder.setdefault(event.streamid, set())
+        there.add(event.sequence)
+        if event.id not in self.seen:
+            self.seen.append(event.id)
+        whole = next(number for number in itertools.count(1) if number not in there) - 1
+        self.acks.append(ack(whole, event.streamid))
+
+    @precondition(lambda self: self.acks)
+    @rule(data=st.data(), again=st.booleans())
+    def an_acknowledgement_comes(self, data: st.DataObject, again: bool) -> None:
+        place = data.draw(st.integers(0, len(self.acks) - 1))
+        self.publisher.on(self.acks[place] if again else self.acks.pop(place), self.now)
+        self.publisher.pump(self.now)
+
+    @rule(upto=st.integers(0, 10**6))
+    def an_acknowledgement_of_another_life_comes(self, upto: int) -> None:
+        self.publisher.on(ack(upto, "f" * 32), self.now)
+
+    @rule()
+    def the_disk_goes_back(self) -> None:
+        self.outbox.begin_stream()
+
+    @invariant()
+    def nothing_unacknowledged_is_forgotten(self) -> None:
+        waiting = {event.id for event in self.outbox.events()}
+        assert set(self.recorded) - waiting <= set(self.seen)
+
+    @invariant()
+    def no_more_is_out_than_may_be(self) -> None:
+        assert len(self.unanswered) <= WINDOW
+
+    def teardown(self) -> None:
+        """On a wire that does its work everything arrives."""
+        self.connects(100)
+        for _ in range(500):
+            if not self.outbox.depth:
+                break
+            self.now += 1.0
+            self.publisher.pump(self.now)
+            for token in sorted(self.unanswered):
+                self.publisher.on(Delivered(token, True, False, ""), self.now)
+            self.unanswered.clear()
+            while self.under_way:
+                self.takes(self.under_way.pop(0))
+            for item in self.acks[-1:]:
+                self.publisher.on(item, self.now)
+        assert self.outbox.depth == 0
+        assert set(self.recorded) == set(self.seen)
+        self.outbox.close()
+
+
+TestAgainstAnyWire = AgainstAnyWire.TestCase
+TestAgainstAnyWire.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
