@@ -112,10 +112,10 @@ def _let_in(device: DeviceConfig, agent: Running | None) -> Finding:
     if agent is not None and agent.connected is None:
         why = "an agent runs, and a login could end its connection"
         return LET_IN.skipped(why, "stop the agent, or set metrics.port, so that it can tell by itself")
-    reason = _tried(device, f"{device.device}-{_OWN_ID}")
-    if reason and agent is None:
+    reason, refused = _tried(device, f"{device.device}-{_OWN_ID}")
+    if refused and agent is None:
         # Some brokers let a certificate in under its own name alone.
-        again = _tried(device, device.device)
+        again, _ = _tried(device, device.device)
         reason = reason if again else ""
     if reason:
         todo = "the certificate's common name must be the device's name, and the broker must know it"
@@ -123,8 +123,12 @@ def _let_in(device: DeviceConfig, agent: Running | None) -> Finding:
     return LET_IN.passed(f"{device.device} may write and read in store {device.store}")
 
 
-def _tried(device: DeviceConfig, client_id: str) -> str:
-    """Log in, subscribe, publish a word that changes nothing; return why it did not go, or nothing."""
+def _tried(device: DeviceConfig, client_id: str) -> tuple[str, bool]:
+    """Log in, subscribe, publish a word that changes nothing.
+
+    Returns:
+        Why it did not go, or nothing; and whether the broker itself said no.
+    """
     topics = DeviceTopics(device.store, device.device)
     word = messages.Reply(request=uuid7(round(time.time() * 1000)), ok=True)
     publication = Publication(topics.reply(_OWN_ID), messages.encode(word))
@@ -132,14 +136,14 @@ def _tried(device: DeviceConfig, client_id: str) -> str:
         with Link(address_of(device.broker), client_id=client_id, subscriptions=(topics.ack,)) as link:
             first = _waited(link, Subscribed)
             if not isinstance(first, Subscribed):
-                return _reason(first)
+                return _reason(first), isinstance(first, Refused)
             token = link.publish(publication)
             answer = _waited(link, Delivered) if token else None
     except ConfigError as exc:
-        return str(exc)
-    if isinstance(answer, Delivered):
-        return "" if answer.ok else f"publishing on {publication.topic}: {answer.reason}"
-    return f"publishing on {publication.topic}: {_reason(answer)}"
+        return str(exc), False
+    if isinstance(answer, Delivered) and answer.ok:
+        return "", False
+    return f"publishing on {publication.topic}: {_reason(answer)}", True
 
 
 def _waited(link: Link, wanted: type[Notice]) -> Notice | None:
