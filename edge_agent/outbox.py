@@ -9,7 +9,9 @@ A damaged file is moved aside, at the start or while the agent runs, and a new s
 what can be read of it (see `salvage`). So `stream` may change at any call that touches the disk.
 """
 
+import fcntl
 import logging
+import os
 import secrets
 import sqlite3
 import time
@@ -87,9 +89,14 @@ class Outbox:
         self._source, self._limits, self._random_bytes = source, limits, random_bytes
         self._steady, self._counted = steady, steady()
         self._database: sqlite3.Connection | None = None
+        self._lock = _locked(self._file) if self._file else None
         self._bytes = 0
         self._ledger = self._new_ledger()
-        self._with_room(lambda _database: None)
+        try:
+            self._with_room(lambda _database: None)
+        except DeviceError:
+            self.close()
+            raise
         if self._headroom is not None:
             self._headroom.keep()
 
@@ -161,7 +168,7 @@ class Outbox:
         known = replace(self._ledger, gone=max(gone, self._ledger.gone)) if running else None
         new = self._new_ledger()
         rescued = salvage.rebuild(self._file, new=new, known=known)
-        self.close()
+        self._shut()
         log.error(
             "the outbox was damaged (%s): it is now %s; a new stream begins, events saved: %d, lost: %s",
             reason,
@@ -336,7 +343,13 @@ class Outbox:
         return self._do(lambda database: max(running - oldest_row(database, self._ledger)[0], 0.0))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and leave it to others."""
+        self._shut()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _shut(self) -> None:
         if self._database is not None:
             with suppress(sqlite3.Error):  # a damaged one may not like it
                 self._database.close()
@@ -349,3 +362,27 @@ class Outbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _locked(path: Path) -> int:
+    """Take a file for this process alone: what another one writes would look like damage.
+
+    Raises:
+        DeviceError: Another process has it, or the folder cannot be written.
+    """
+    try:
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as exc:
+        raise DeviceError(
+            f"Expected: a folder for the database {path}. Received: {exc.strerror}.",
+            hint="check that state_dir is there and can be written",
+        ) from exc
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(lock)
+        raise DeviceError(
+            f"Expected: {path} for this agent alone. Received: another process that has it.",
+            hint="one agent for each state_dir; stop the other one first",
+        ) from exc
+    return lock

@@ -63,9 +63,8 @@ class Life:
             )
 
     def ended(self) -> bool:
-        """Return whether it has ended by itself."""
-        assert self._process is not None
-        return self._process.poll() is not None
+        """Return whether it does not run."""
+        return self._process is None or self._process.poll() is not None
 
     @property
     def code(self) -> int | None:
@@ -132,7 +131,8 @@ class Shop:
         """Let the agent see the clip to its end, until it leaves by itself with everything delivered."""
         end = time.monotonic() + patience_s
         while True:
-            self.agent.start()
+            if self.agent.ended():
+                self.agent.start()
             wait_until(self.agent.ended, max(end - time.monotonic(), 1))
             assert self.agent.code == 0, self.agent.told()[-2000:]
             if waiting_and_last(self.outbox)[0] == 0:

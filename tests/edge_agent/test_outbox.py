@@ -324,7 +324,7 @@ def test_a_power_cut_while_a_damaged_file_goes_aside_loses_nothing(tmp_path: Pat
         assert {event.id for event in outbox.events()} == ids
         assert outbox.stream == "ab" * 16
     left = {file.name for file in tmp_path.iterdir() if file.is_file()}
-    assert left == {"o", "o.room", "o.damaged-1", "o.damaged-1-wal", "o.damaged-1-shm"}
+    assert left == {"o", "o.room", "o.lock", "o.damaged-1", "o.damaged-1-wal", "o.damaged-1-shm"}
 
 
 def test_a_disk_that_went_back_begins_a_new_stream_with_what_waits(tmp_path: Path) -> None:
@@ -373,8 +373,18 @@ def test_a_disk_that_is_full_takes_nothing_and_changes_nothing(tmp_path: Path) -
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="unable to open"):
+    with pytest.raises(DeviceError, match="No such file"):
         opened(tmp_path / "nowhere" / "o")
+
+
+def test_two_agents_do_not_share_a_file(tmp_path: Path) -> None:
+    with opened(tmp_path / "o") as outbox:
+        outbox.record([draft()], Memory(), NOW)
+        with pytest.raises(DeviceError, match="another process"):
+            opened(tmp_path / "o")
+        assert outbox.depth == 1
+    with opened(tmp_path / "o") as outbox:
+        assert outbox.depth == 1
 
 
 class AgainstAList(RuleBasedStateMachine):
