@@ -190,7 +190,8 @@ with open_camera(config.Camera(source=sys.stdin.readline().strip(), fps=10), liv
             except DeviceError as exc:
                 said = "lost"
                 print(exc, repr(exc), exc.hint, exc.__cause__, file=sys.stderr)
-        print(said, flush=True)
+        # FFmpeg writes to the same place, and may be in the middle of a line.
+        print("\\n" + said, flush=True)
 """
 WORDS = {"frame", "lost", "nothing"}
 LOUD = {
@@ -228,7 +229,6 @@ def test_no_password_is_ever_said(http: bool, loud: dict[str, str]) -> None:
         lines: list[str] = []
         for word, change in (("frame", server.die_in_a_frame), ("lost", server.start), ("frame", None)):
             say(word)
-            # FFmpeg has its say on the same stream.
             while (line := process.stdout.readline()) and line.strip() not in WORDS:
                 lines.append(line)
             heard.append(line.strip())
