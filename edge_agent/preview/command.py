@@ -80,7 +80,7 @@ def show(
         with served(house, _LOOPBACK if door is None else _EVERYWHERE, port) as taken:
             typer.echo(f"http://{_LOOPBACK if door is None else own_address()}:{taken}/")
             if door is not None:
-                typer.echo(f"code: {door.code} (for one browser; {(lan_s or 0) / 60:g} minutes)")
+                typer.echo(f"code: {door.code} (for one browser; {(lan_s or 0) / 60:g} min)")
             while door is None or not door.over(steady()):
                 watch.check()
                 time.sleep(_LOOK_S)

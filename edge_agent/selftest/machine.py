@@ -1,6 +1,7 @@
 """The machine below: disk, database, clock, and the port of the metrics."""
 
 import ctypes
+import os
 import shutil
 import socket
 import sqlite3
@@ -30,7 +31,8 @@ _TIME_ERROR = 5
 
 def check_disk(device: DeviceConfig) -> Finding:
     """Write a small file, and compare what is free with what the outbox may still take."""
-    place = next(path for path in (device.state_dir, *device.state_dir.parents) if path.exists())
+    # os.path: a folder that we may not look into is told by the attempt to write.
+    place = next(path for path in (device.state_dir, *device.state_dir.parents) if os.path.exists(path))  # noqa: PTH110
     try:
         with tempfile.NamedTemporaryFile(dir=place, prefix=".self-test-") as file:
             file.write(b"\0" * 4096)
@@ -58,6 +60,8 @@ def check_database(device: DeviceConfig) -> Finding:
     try:
         if not path.exists():
             return DATABASE.skipped("there is none yet; the agent makes it")
+        if not os.access(path, os.R_OK):
+            return DATABASE.failed(f"{path} may not be read", "run this as the user that the agent runs as")
         # Beside a database that nobody has open, reading would leave files of ours: SQLite may take it
         # as one that does not change.
         mode = "mode=ro" if path.with_name(f"{OUTBOX}-wal").exists() else "mode=ro&immutable=1"

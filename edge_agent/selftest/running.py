@@ -3,6 +3,7 @@
 import http.client
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,10 +66,15 @@ def _told(metrics: Metrics) -> Running | None:
 def _holders(path: Path, proc: Path) -> Iterator[str]:
     """Name the processes that have a file open, as far as we may see them."""
     wanted = str(path.resolve())
-    for handle in proc.glob("[0-9]*/fd/*"):
-        try:
-            target = str(handle.readlink())
-        except OSError:
-            continue
-        if target == wanted:
-            yield handle.parts[-3]
+    for process in filter(lambda entry: entry.name.isdigit(), proc.iterdir()):
+        # Processes end while we look, and those of others are none of our business.
+        with suppress(OSError):
+            if any(_leads_to(handle) == wanted for handle in (process / "fd").iterdir()):
+                yield process.name
+
+
+def _leads_to(handle: Path) -> str:
+    try:
+        return str(handle.readlink())
+    except OSError:
+        return ""

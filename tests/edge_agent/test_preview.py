@@ -415,7 +415,7 @@ def test_a_session_in_the_network_ends_by_itself(capsys: pytest.CaptureFixture[s
     show(scene_of_source("shelf:seed=7"), port=0, lan_s=120.0, steady=lambda: next(seconds))
     out = capsys.readouterr().out
     assert "code: " in out
-    assert "2 minutes" in out
+    assert "2 min)" in out
     assert "has ended" in out
 
 
