@@ -61,7 +61,7 @@ def check_database(device: DeviceConfig) -> Finding:
         if not path.exists():
             return DATABASE.skipped("there is none yet; the agent makes it")
         if not os.access(path, os.R_OK):
-            return DATABASE.failed(f"{path} may not be read", "run this as the user that the agent runs as")
+            raise PermissionError
         # Beside a database that nobody has open, reading would leave files of ours: SQLite may take it
         # as one that does not change.
         mode = "mode=ro" if path.with_name(f"{OUTBOX}-wal").exists() else "mode=ro&immutable=1"
@@ -70,6 +70,8 @@ def check_database(device: DeviceConfig) -> Finding:
             if verdict == "ok":
                 (waiting,) = database.execute("SELECT count(*) FROM event").fetchone()
                 return DATABASE.passed(f"sound, {waiting} events wait")
+    except PermissionError:
+        return DATABASE.failed(f"{path} may not be read", "run this as the user that the agent runs as")
     except (OSError, sqlite3.Error) as exc:
         verdict = str(exc)
     todo = f"stop the agent, and move {path} away; what waits in it is not sent any more"

@@ -418,3 +418,10 @@ def test_others_at_the_metrics_port_are_no_agent(said: bytes) -> None:
         answering.start()
         assert running(device_of(1, metrics={"port": other.getsockname()[1]})) is None
         answering.join()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_database_of_another_user(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    path.touch(mode=0)
+    assert "user" in check_database(device_in(tmp_path)).todo
