@@ -17,9 +17,13 @@ from deploy.demo.expected import EARLY_S, LATE_S, Expected, expect, read_script
 from deploy.demo.score import Arrived, Score, score
 from edge_agent import setup
 from edge_agent.agent import Agent, News
+from edge_agent.camera.base import Frame
 from edge_agent.camera.open import open_camera
+from edge_agent.camera.shelf import truth
 from edge_agent.camera.shelf.files import write_scene
+from edge_agent.camera.shelf.film import Film
 from edge_agent.camera.shelf.long import write_long
+from edge_agent.camera.shelf.script import GRIP_S, Script
 from edge_agent.contracts import config
 from edge_agent.contracts.events import Event, source
 from edge_agent.contracts.files import written_beside
@@ -33,6 +37,7 @@ START = datetime(2026, 11, 23, 8, tzinfo=UTC)
 SEEING_S = 1.0
 """How long it may take until a change is first read: a frame until it is there, and one until it is still."""
 _BAD_GAIN, _BAD_FOCUS_PX, _BLOTCH_LEVELS, _BLOTCHES = 0.5, 10, 6.0, 44
+_LONGEST_REST_S, _RESTS = 4.0, 55
 _BEFORE_S = 10.0
 _LIMITS = Limits(2**40, 365_000)
 _CONFIG = """\
@@ -249,31 +254,74 @@ def badly_lit(picture: Image, seed: int, at: float) -> Image:
     return np.asarray(cv2.resize(dark, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
+@dataclass(frozen=True, slots=True)
+class Lingering:
+    """A script in which hands rest in the slot that they change: time stands still at each grip.
+
+    Attributes:
+        rests: For each change the moment of the grip and how long it lasts, s, both of the script's own time.
+    """
+
+    rests: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def of(cls, script: Script, seed: int) -> "Lingering":
+        """Let each hand rest for as long as chance has it, up to four seconds."""
+        rng = np.random.default_rng([seed, _RESTS])
+        return cls(
+            tuple((change.at - GRIP_S, float(rng.uniform(0, _LONGEST_REST_S))) for change in script.changes)
+        )
+
+    def later(self, at: float) -> float:
+        """Return when a moment of the script comes."""
+        return at + sum(rest for grip, rest in self.rests if grip < at)
+
+    def shown(self, at: float) -> float:
+        """Return which moment of the script is seen at a time; at a grip one of the tenth before it."""
+        for grip, rest in self.rests:
+            if at < grip:
+                return at
+            if at < grip + rest:
+                # The arm does not move then, while light, shake and noise go on.
+                return grip - 0.1 + 0.1 * ((at - grip) / rest)
+            at -= rest
+        return at
+
+
 def record(job: Job, seed: int, out: Path) -> None:
-    """Write what the model answers about each slot of each frame, in good light and in bad.
+    """Write what the model answers about each slot of each frame in three kinds of picture.
 
     Args:
         job: What is watched.
         seed: Of the shelf.
-        out: File, .npz: `at`, `labels`, `slots`, `script`, and `good` and `bad`: float16,
-            (frames, slots, classes), NaN where a slot was not read.
+        out: File, .npz: `labels`, `slots`, `unknown_below`, and of each of `good`, `bad` (light) and
+            `rest` (hands rest in the slots) the probabilities, float16, (frames, slots, classes), NaN where
+            a slot was not read; `at_` and its name the moments, `script_` and its name the truth.
     """
+    film = Film(seed, job.minutes)
+    lingering = Lingering.of(film.script, seed)
+    truth_told = truth.as_json(film.script)
+    ways = {"good": truth_told, "bad": truth_told, "rest": _rested(truth_told, lingering)}
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
-        found = job.setup(Path(name), seed)
-        script = (Path(name) / "script.json").read_text(encoding="utf-8")
-        recorders = {"good": Recorder(found), "bad": Recorder(found)}
-    with open_camera(found.config.camera, live=False) as camera:
-        while (frame := camera.read()) is not None:
-            recorders["good"].see(frame)
-            recorders["bad"].see(type(frame)(badly_lit(frame.image, seed, frame.at), frame.at))
-    tables = {way: recorder.table() for way, recorder in recorders.items()}
+        ready = job.setup(Path(name), seed)
+        for way, script in ways.items():
+            recorder = Recorder(ready)
+            for number in range(int(script["duration_s"] * job.fps)):
+                at = number / job.fps
+                image = film.frame(lingering.shown(at) if way == "rest" else at)
+                recorder.see(Frame(badly_lit(image, seed, at) if way == "bad" else image, at))
+            moments, table = recorder.table()
+            found |= {way: table.astype(np.float16), f"at_{way}": moments}
+            found[f"script_{way}"] = np.array(json.dumps(script))
+    found["slots"] = np.array([slot.id for slot in ready.planogram.slots])
+    found["labels"] = np.array([item.label for item in ready.bundle.manifest.labels])
+    found["unknown_below"] = np.array(ready.unknown_below)
     with written_beside(out) as staged, staged.open("wb") as file:
-        np.savez_compressed(
-            file,
-            at=tables["good"][0],
-            script=np.array(script),
-            slots=np.array([slot.id for slot in found.planogram.slots]),
-            labels=np.array([item.label for item in found.bundle.manifest.labels]),
-            unknown_below=np.array(found.unknown_below),
-            **{way: table.astype(np.float16) for way, (_, table) in tables.items()},
-        )
+        np.savez_compressed(file, **found)
+
+
+def _rested(script: Mapping[str, Any], lingering: Lingering) -> dict[str, Any]:
+    """Return a truth whose moments come later, as hands rest."""
+    changes = [one | {"at": lingering.later(one["at"])} for one in script["changes"]]
+    return {**script, "changes": changes, "duration_s": lingering.later(script["duration_s"])}

@@ -8,7 +8,7 @@ Slots
 - Time in which nobody looked proves little: a gap of more than 30 s between two pictures counts as half
   of what an answer must hold. Where pictures come in bursts every few minutes, a change is told in the
   burst that first shows it if that is long enough, and else in the next; where they come one by one, at
-  the third that shows it.
+  the third that shows it at rest.
 - A slot that keeps changing is slowed down. Each change that counts adds one to the slot's unrest, which
   fades by half in an hour. From 10 on, each more doubles how long *another* answer must hold, up to five
   minutes; what counts already needs no longer than ever. So a shopper's eleven changes in a row are told

@@ -9,17 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.camera.shelf import ShelfCamera, layout, shelf_camera
+from edge_agent.camera.shelf import ShelfCamera, arms, layout, shelf_camera
 from edge_agent.camera.shelf.film import Film
+from edge_agent.camera.shelf.long import write_long
 from edge_agent.camera.shelf.photos import LABELS, shots
 from edge_agent.camera.shelf.script import (
     APART_S,
     AROUND_COVER_S,
     QUIET_S,
+    REACH_S,
     SLOT_APART_S,
     write_script,
 )
 from edge_agent.contracts import planogram
+from edge_agent.contracts.errors import ConfigError
 from tests.conftest import Kit
 
 
@@ -45,6 +48,64 @@ def test_every_script_keeps_the_rules(seed: int) -> None:
     assert causes == {"taken", "restocked", "misplaced", "removed"}
     assert len(script.passes) >= 2
     assert contents == script.start
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1, 2, 10]))
+def test_every_long_script_keeps_its_rules(seed: int, minutes: int) -> None:
+    script = write_long(seed, minutes)
+    assert script.duration_s == 60 * minutes
+    moments = [change.at for change in script.changes]
+    assert len(moments) >= 5 * minutes
+    assert all(later - earlier >= 2.5 for earlier, later in itertools.pairwise(moments))
+    assert QUIET_S < min(moments) <= max(moments) < script.duration_s - QUIET_S
+    hands = list(arms.hands(script))
+    contents, touched = dict(script.start), dict[str, float]()
+    for change in script.changes:
+        assert contents[change.slot] != change.label
+        if change.slot in touched:
+            assert change.at - touched[change.slot] >= SLOT_APART_S - 0.02
+            assert longest_in_the_open(hands, change.slot, touched[change.slot], change.at - REACH_S) >= 4.48
+        for begin, end in script.covers:
+            assert not begin - AROUND_COVER_S < change.at < end + AROUND_COVER_S
+        contents[change.slot] = change.label
+        touched[change.slot] = change.at
+    if minutes == 10:
+        assert {change.cause for change in script.changes} == {"taken", "restocked", "misplaced", "removed"}
+        assert len(script.covers) >= 3
+        assert len(script.passes) >= 10
+        assert len(script.lights) >= 10
+        assert len(script.bumps) >= 10
+
+
+def longest_in_the_open(
+    hands: list[tuple[float, float, list[str]]], slot: str, begin: float, end: float
+) -> float:
+    """Return the longest time between two moments in which no arm hides a slot, s."""
+    longest, free = 0.0, begin
+    for start, stop, hidden in hands:
+        if slot in hidden and stop > begin + 0.02 and start < end - 0.02:
+            longest, free = max(longest, start - free), max(free, stop)
+    return max(longest, end - free)
+
+
+def test_a_long_script_is_the_same_each_time_and_shown_to_its_end() -> None:
+    assert write_long(3, 2) == write_long(3, 2) != write_long(4, 2)
+    camera = shelf_camera("shelf:seed=3,minutes=2", live=False, fps=0.05)
+    moments = []
+    while (frame := camera.read()) is not None:
+        moments.append(frame.at)
+    assert moments == [number * 20.0 for number in range(6)]
+    film = Film(3, 5)
+    assert len(film.script.covers) >= 2
+    for begin, end in film.script.covers:
+        assert film.frame((begin + end) / 2).std() < 0.5 * film.frame(begin - 1).std()
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "1.5", "1441", "many", "9" * 5000])
+def test_a_length_that_cannot_be(minutes: str) -> None:
+    with pytest.raises(ConfigError, match="minutes"):
+        shelf_camera(f"shelf:minutes={minutes}", live=False)
 
 
 def test_a_frame_depends_on_seed_and_moment_alone() -> None:
