@@ -14,6 +14,7 @@ from edge_agent.contracts import events
 from edge_agent.contracts.command import lazy_group, new_app, print_json
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.errors import UsageError
+from edge_agent.contracts.sources import shown
 from edge_agent.contracts.times import moment
 from edge_agent.replay import replay as replayed
 
@@ -129,7 +130,7 @@ def _with_source(device: DeviceConfig, source: str) -> DeviceConfig:
     scheme, _, rest = source.partition(":")
     if scheme not in {"file", "folder", "shelf"}:
         raise UsageError(
-            f"Expected: --source as file:CLIP, folder:DIR or shelf:. Received: {source!r}.",
+            f"Expected: --source as file:CLIP, folder:DIR or shelf:. Received: {shown(source)!r}.",
             hint="for live cameras there is `shelfkit agent run`",
         )
     if scheme != "shelf":

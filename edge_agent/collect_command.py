@@ -17,13 +17,14 @@ from edge_agent.camera.base import Frame
 from edge_agent.camera.open import open_camera
 from edge_agent.collect import collect as collect_crops
 from edge_agent.collect import frames, live_frames, read_spans
-from edge_agent.contracts import config, planogram
+from edge_agent.contracts import config, planogram, sources
 from edge_agent.contracts.command import print_json, shown
 from edge_agent.contracts.config import Camera, Polygon
 from edge_agent.contracts.dataset import INDEX
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.hard_folder import FOLDER
+from edge_agent.setup import place_of
 
 _FPS = 2.0
 _EVERY_S = 10.0
@@ -119,13 +120,13 @@ def _view(shelf: Path | None, source: str | None, device: Path | None, fps: floa
                 + ("neither." if shelf is None and source is None else "one of the first two."),
             )
         camera = _camera({"source": source, "fps": fps or _FPS})
-        return _View(planogram.read(shelf).require(), camera, (), Path(source).stem)
+        return _View(planogram.read(shelf).require(), camera, (), Path(sources.shown(source)).stem)
     _refuse_together({"--planogram": shelf}, "--config, which names a planogram")
     made = config.read(device).require()
     asked = made.camera.model_dump() | {"fps": fps or made.camera.fps, "source": source or made.camera.source}
     camera = _camera(asked)
-    name = Path(source).stem if source else made.device
-    return _View(planogram.read(made.planogram).require(), camera, made.privacy.masks, name)
+    name = Path(sources.shown(source)).stem if source else made.device
+    return _View(planogram.read(place_of(made).now).require(), camera, made.privacy.masks, name)
 
 
 def _camera(asked: dict[str, object]) -> Camera:

@@ -3,7 +3,6 @@
 import math
 
 from edge_agent.camera import picamera
-from edge_agent.camera.address import shown
 from edge_agent.camera.base import Camera
 from edge_agent.camera.folder import FolderCamera
 from edge_agent.camera.latest import Latest, Opener, Timing
@@ -15,6 +14,7 @@ from edge_agent.camera.stream import StreamCamera, prepare
 from edge_agent.camera.video import VideoCamera
 from edge_agent.contracts import config
 from edge_agent.contracts.errors import ConfigError
+from edge_agent.contracts.sources import shown
 
 _PICTURES = (".jpg", ".jpeg", ".png")
 _PATIENCE_S = 2.0

@@ -6,10 +6,10 @@ import time
 import cv2
 import numpy as np
 
-from edge_agent.camera.address import shown
 from edge_agent.camera.base import Camera, Frame
 from edge_agent.camera.fetch import Fetcher
 from edge_agent.contracts.errors import DeviceError
+from edge_agent.contracts.sources import shown
 
 _WHOLE_S = 5.0
 _MAX_BYTES = 32 * 1024 * 1024

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.camera.address import shown
 from edge_agent.camera.base import Frame, Stream
 from edge_agent.camera.lag import Lag
 from edge_agent.contracts import config
 from edge_agent.contracts.errors import DeviceError
+from edge_agent.contracts.sources import shown
 
 _TIMEOUT_S = 5
 _STALE_S = 1.0

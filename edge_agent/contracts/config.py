@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from edge_agent.contracts import yamlfile
 from edge_agent.contracts.identifiers import DeviceId, StoreId
+from edge_agent.contracts.sources import shown
 from edge_agent.contracts.yamlfile import Document, Section
 
 CAMERA_SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https", "file", "folder", "picamera", "shelf")
@@ -18,7 +19,7 @@ def _camera_source(text: str) -> str:
     scheme = urlsplit(text).scheme
     if scheme not in CAMERA_SCHEMES:
         schemes = ", ".join(CAMERA_SCHEMES)
-        msg = f"expected a source that starts with one of {schemes}; received {text!r}"
+        msg = f"expected a source that starts with one of {schemes}; received {shown(text)!r}"
         raise ValueError(msg)
     return text
 

@@ -45,7 +45,7 @@ def read_parts(path: Path) -> Parts:
     if device is None:
         findings += [check.skipped("device.yaml cannot be read") for check in (PLANOGRAM, BUNDLE)]
         return Parts(findings=findings)
-    shelf = planogram.read(device.planogram).value
+    shelf = planogram.read(setup.place_of(device).now).value
     found, broken = _bundle(device)
     slots = f"shelf {shelf.shelf}, {len(shelf.slots)} slots" if shelf else ""
     findings.append(_judged(PLANOGRAM, [problem for problem in problems if problem not in own], slots))

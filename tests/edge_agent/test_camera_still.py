@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_agent.camera.address import shown
 from edge_agent.camera.open import open_camera
 from edge_agent.camera.still import StillCamera
 from edge_agent.contracts import config
 from edge_agent.contracts.errors import ConfigError, DeviceError
+from edge_agent.contracts.sources import shown
 
 PICTURE = cv2.imencode(".jpg", np.full((20, 30, 3), 200, np.uint8))[1].tobytes()
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: 1000000\r\n"
