@@ -156,6 +156,11 @@ class Agent:
         return self._keep(self._memory, [draft], at)
 
     @property
+    def memory(self) -> Memory:
+        """What is known now; another object whenever it has changed."""
+        return self._memory
+
+    @property
     def settled(self) -> bool:
         """Whether more frames of the same would tell nothing: each slot's answer counts, and each fault's."""
         tracks, faults = self._tracks.values(), self._faults.values()

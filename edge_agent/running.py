@@ -112,6 +112,7 @@ class Running:
     def _look(self) -> bool:
         """Judge one frame; return False when there will be no more."""
         begin, agent = time.monotonic(), self._parts.agent.it
+        known = agent.memory
         try:
             frame = self._parts.camera.it.read()
             if frame is None:
@@ -132,8 +133,9 @@ class Running:
             self._frames = [*self._frames[-1:], frame]
             self._heart.last_frame = frame.at
             self._heart.frame_ms = round(1000 * (time.monotonic() - begin), 1)
-        if recorded:
-            self._instruments.events.inc(len(recorded))
+        self._instruments.events.inc(len(recorded))
+        if agent.memory is not known:
+            # Also where that makes no event: at first sight most slots are as they should be.
             self._snapshot_due = 0.0
         notify("WATCHDOG=1")
         return True

@@ -75,6 +75,11 @@ class Running:
         """Return the next snapshot that is wanted."""
         return self.hear(lambda leaf, value: leaf == "state" and wanted(value), "state")
 
+    def now(self, wanted: Any) -> dict[str, Any]:  # noqa: ANN401 - a predicate
+        """Return the latest snapshot where it is wanted, else the next one that is."""
+        latest = [value for leaf, value in self.said if leaf == "state"][-1:]
+        return latest[0] if latest and wanted(latest[0]) else self.state(wanted)
+
     def replies(self, seconds: float) -> int:
         """Listen for a while; return how many replies came."""
         end, count = time.monotonic() + seconds, 0
