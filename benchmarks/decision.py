@@ -3,14 +3,18 @@
 Usage: python benchmarks/decision.py BUNDLE OUT [--seeds 24] [--minutes 5] [--jobs 1] [--result FILE]
 
 Records what the model of BUNDLE answers about every slot of every frame that stands still (rendered shelves,
-2 frames a second, in good light and as a cheap camera sees them at dusk), and then lets both rules decide on
-these answers, each with a range of settings. OUT keeps a file for each seed: a run that was stopped goes on.
+2 frames a second: in `good` light; in `bad` light, as a cheap camera sees them at dusk; and with hands that
+`rest` in the slots for up to four seconds), and then lets both rules decide on these answers, each with a
+range of settings. OUT keeps a file for each seed: a run that was stopped goes on.
 The seeds are others than those of `right.py`. Prints JSON, for each kind of picture:
 
     rules      of each rule and setting: changes that never were, in all and for each slot and hour, share
                of the script's changes that were never told, and the delay from the hand being gone
     at_equal   for each setting of the fixed hold the fastest test that makes no more mistakes, false or
                missed, than it does; null where there is none
+
+and `everywhere`: for each setting of the fixed hold the tests that do so in all kinds of picture at once, as
+one setting must, with the delays of both.
 
 The test (Wald 1945; repeated as by Page 1954, since a change may come at any time) adds up for each label
 what a frame says for it and against the one that counts: the logarithm of the ratio of their probabilities,
@@ -221,10 +225,9 @@ def _quantile(delays: NDArray[np.float64], share: float) -> float | None:
     return round(value, 2) if np.isfinite(value) else None
 
 
-HOLDS = [Hold(seconds) for seconds in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)]
-RATIOS = [
-    Ratio(bound, clip) for clip in (1.5, 3.0, 6.0) for bound in (1.5, 3.0, 4.5, 6.0, 9.0, 12.0, 18.0, 30.0)
-]
+HOLDS = [Hold(seconds) for seconds in (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)]
+_BOUNDS = (1.5, 3.0, 4.5, 6.0, 9.0, 12.0, 18.0, 30.0, 36.0, 42.0, 48.0, 60.0)
+RATIOS = [Ratio(bound, clip) for clip in (1.5, 3.0, 6.0) for bound in _BOUNDS]
 
 
 def compared(tapes: list[Tape]) -> dict[str, Any]:
@@ -236,6 +239,30 @@ def compared(tapes: list[Tape]) -> dict[str, Any]:
         "rules": {"hold": holds, "ratio": ratios},
         "at_equal": [{"hold": hold, "ratio": _fastest(ratios, hold)} for hold in holds],
     }
+
+
+def everywhere(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return for each hold the tests that make no more mistakes in any kind of picture, and both delays."""
+
+    def medians(name: str, number: int) -> dict[str, Any]:
+        return {way: one["rules"][name][number]["median_s"] for way, one in found.items()}
+
+    def fits(ratio: int, hold: int) -> bool:
+        tables = [(one["rules"]["ratio"][ratio], one["rules"]["hold"][hold]) for one in found.values()]
+        keys = ("false", "missed_share")
+        return all(mine[key] <= other[key] for mine, other in tables for key in keys)
+
+    return [
+        {
+            "hold": rule.setting | medians("hold", hold),
+            "ratio": [
+                RATIOS[ratio].setting | medians("ratio", ratio)
+                for ratio in range(len(RATIOS))
+                if fits(ratio, hold)
+            ],
+        }
+        for hold, rule in enumerate(HOLDS)
+    ]
 
 
 def _fastest(ratios: list[dict[str, Any]], hold: dict[str, Any]) -> dict[str, Any] | None:
@@ -270,7 +297,8 @@ def decision(
     found = {
         way: compared([Tape.read(path, way) for path in files.values()]) for way in ("good", "bad", "rest")
     }
-    measured.tell({"seeds": seeds, "minutes": minutes} | found, result, script=_SCRIPT, at=datetime.now(UTC))
+    counts = {"seeds": seeds, "minutes": minutes, "everywhere": everywhere(found)}
+    measured.tell(counts | found, result, script=_SCRIPT, at=datetime.now(UTC))
 
 
 if __name__ == "__main__":
