@@ -102,11 +102,19 @@ class Store:
         return self._engine
 
     def add(self, connection: Connection, arrivals: Sequence[Arrival]) -> None:
-        """Insert events that are not there yet."""
+        """Insert events that are not there yet; one that comes again at another place is moved there.
+
+        A device whose disk was damaged begins a new stream with what it still has, ids unchanged.
+        Without its new place that stream would never be whole.
+        """
         if not arrivals:
             return
         rows = [{name: getattr(item, name) for name in Arrival.__slots__} for item in arrivals]
-        connection.execute(self._insert(_EVENTS).on_conflict_do_nothing(), rows)
+        insert = self._insert(_EVENTS)
+        place = {name: getattr(insert.excluded, name) for name in ("stream", "sequence", "body")}
+        elsewhere = _EVENTS.c.stream != insert.excluded.stream
+        moved = insert.on_conflict_do_update(index_elements=["source", "id"], set_=place, where=elsewhere)
+        connection.execute(moved, rows)
 
     def advance(self, connection: Connection, source: str, stream: str) -> int:
         """Return, and keep, the highest sequence up to which a stream is whole."""

@@ -57,6 +57,7 @@ class Running:
         self._next: Parts | None = None
         self._frames: list[Frame] = []
         self._snapshot_due = self._health_due = self._measure_due = self._alive_due = 0.0
+        self._told_stream = ""
         self._schedule = Schedule.of(self._setup)
         self._warned: dict[str, tuple[str, float]] = {}
         self._orders = Orders(lambda: self._setup, lambda: self._frames, self._prepare, asked)
@@ -196,6 +197,9 @@ class Running:
             self._instruments.measure(outbox, self._heart, now, dropped)
         if not connected:
             return
+        if outbox.stream != self._told_stream:
+            # A damaged outbox has begun anew: who has the old stream must hear of the new one.
+            self._told_stream, self._snapshot_due = outbox.stream, 0.0
         if now >= self._snapshot_due:
             device = self._setup.config.device
             state = self._parts.agent.it.snapshot(device, outbox.stream, outbox.oldest, outbox.last, now)
@@ -217,7 +221,16 @@ class Running:
         return Publication(self._topics.health, messages.encode(told), retain=True)
 
     def _say_goodbye(self) -> None:
-        self._parts.delivery.it.link.close(self._health(Availability.STOPPED, time.monotonic()))
+        try:
+            goodbye = self._health(Availability.STOPPED, time.monotonic())
+        except DeviceError as exc:
+            self._warn("disk", str(exc))
+            goodbye = Publication(
+                self._topics.health,
+                messages.encode(messages.Health(status=Availability.STOPPED)),
+                retain=True,
+            )
+        self._parts.delivery.it.link.close(goodbye)
 
     def _warn(self, about: str, text: str) -> None:
         """Say what is wrong once, and again when it still is after a while: logs fill disks."""

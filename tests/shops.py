@@ -72,6 +72,11 @@ class Life:
         assert self._process is not None
         return self._process.poll()
 
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self, number: int = signal.SIGKILL) -> None:
         """End it, and wait until it has ended."""
         if self._process is not None:

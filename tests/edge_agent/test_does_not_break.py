@@ -114,6 +114,60 @@ def depth(shop: Shop) -> int:
         return 0
 
 
+def test_what_the_recorder_has_already_does_not_stop_the_stream_that_begins_after_damage(
+    tmp_path: Path, bundle_folder: Path, kit: Kit
+) -> None:
+    chance = random.Random(5)
+    with (
+        Mosquitto(find_program("mosquitto"), tmp_path / "broker") as broker,
+        Shop(tmp_path, bundle_folder, kit, broker, seconds=12) as shop,
+    ):
+        for _ in range(3):
+            before = len(recorded(tmp_path)[0])
+            shop.agent.start()
+            wait_until(lambda before=before: len(recorded(tmp_path)[0]) > before + 5, 60)  # type: ignore[misc]
+            # The recorder has these, and the agent will not hear of it.
+            shop.recorder.send(signal.SIGSTOP)
+            time.sleep(1)
+            shop.agent.kill()
+            spoil(shop.outbox, chance)
+            with shop.outbox.open("r+b") as file:
+                file.write(bytes(4096))
+            shop.recorder.send(signal.SIGCONT)
+        shop.finish()
+    found, _ = recorded(tmp_path)
+    assert len({str(event["id"]) for event in found}) == len(found) > 20
+
+
+def test_the_agent_lives_on_while_its_disk_is_full(tmp_path: Path, bundle_folder: Path, kit: Kit) -> None:
+    with ExitStack() as stack:
+        broker = stack.enter_context(Mosquitto(find_program("mosquitto"), tmp_path / "broker"))
+        shop = stack.enter_context(Shop(tmp_path, bundle_folder, kit, broker, seconds=30))
+        try:
+            disk = stack.enter_context(small_disk(tmp_path / "state"))
+        except (PermissionError, FileNotFoundError) as exc:
+            pytest.skip(f"this user may not mount a small disk: {exc}")
+        broker.kill()
+        shop.agent.start()
+        wait_until(lambda: depth(shop) > 10, 60)
+        filler = fill(disk)
+        time.sleep(8)
+        assert not shop.agent.ended()
+        assert "full" in shop.agent.told()
+        broker.start()
+        time.sleep(4)
+        filler.unlink()
+        wait_until(shop.agent.ended, 120)
+        assert shop.agent.code == 0
+        shop.finish()
+        waits, last = waiting_and_last(shop.outbox)
+        lost = dropped(shop.outbox)
+    found, gaps = recorded(tmp_path)
+    assert (waits, lost, gaps) == (0, 0, [])
+    assert_whole(found, last)
+    assert_no_state_changed_without_an_event(found)
+
+
 # --- a disk that is full ----------------------------------------------------------------------------
 
 
