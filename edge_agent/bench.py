@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from edge_agent import setup as setups
 from edge_agent import slots
 from edge_agent.align import Follower, Glance
+from edge_agent.board import temperature_c
 from edge_agent.camera.base import Camera, Frame
 from edge_agent.camera.open import open_camera
 from edge_agent.classifier import Classifier, TfliteModel, pixel_table
@@ -47,7 +48,6 @@ _UNBOUNDED = Limits(max_bytes=2**40, max_days=365_000)
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _WITH_END = ("file:", "folder:", "shelf:")
 _OWN_CAMERA = "camera"
-_CPU_ZONES = ("cpu", "soc", "x86_pkg")
 
 Times = dict[str, list[float]]
 
@@ -226,22 +226,20 @@ class _Turns:
         }
 
 
-def measured(
-    made: Setup, pictures: Iterator[Image], count: int, *, sysfs: Path = Path("/sys")
-) -> dict[str, Any]:
+def measured(made: Setup, pictures: Iterator[Image], count: int, *, root: Path = Path("/")) -> dict[str, Any]:
     """Measure, and return the figures.
 
     Args:
         made: The device.
         pictures: uint8, (height, width, 3), BGR each.
         count: How many of them count.
-        sysfs: Where the system tells of temperatures.
+        root: Of the file system, where the board tells its temperature.
 
     Raises:
         DeviceError: There is no picture, or none shows the shelf.
         BundleError: The bundle does not compute here what it was proven to.
     """
-    before = temperature(sysfs)
+    before = temperature_c(root)
     # Until what stands still is settled, unknown ones included.
     warm = min(ceil(2 * made.config.rules.confirm_s * made.config.camera.fps) + 6, _MOST_WARM)
     with closing(_Turns(made)) as turns:
@@ -256,7 +254,7 @@ def measured(
         **figures,
         "fps": made.config.camera.fps,
         "memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1),
-        "cpu_temperature_c": {"before": before, "after": temperature(sysfs)},
+        "cpu_temperature_c": {"before": before, "after": temperature_c(root)},
     }
 
 
@@ -280,22 +278,6 @@ def _figures(times: list[float], count: int, classified: float) -> dict[str, flo
         "slots_per_s": round(count * len(times) / sum(times), 1),
         "classified_a_frame": round(classified, 2),
     }
-
-
-def temperature(sysfs: Path) -> float | None:
-    """Return the temperature of the processor, degrees Celsius; None where the system does not tell.
-
-    Args:
-        sysfs: Where it tells: /sys.
-    """
-    found: dict[str, float] = {}
-    for zone in sorted(sysfs.glob("class/thermal/thermal_zone*")):
-        try:
-            found[(zone / "type").read_text().strip().lower()] = int((zone / "temp").read_text()) / 1000
-        except (OSError, ValueError):
-            continue
-    own = [value for name, value in found.items() if any(word in name for word in _CPU_ZONES)]
-    return max(own or found.values(), default=None)
 
 
 def _told(figures: dict[str, Any]) -> str:

@@ -46,10 +46,12 @@ class Clock:
     Attributes:
         synchronized: Whether something keeps it right.
         offset_s: What is still to be corrected, seconds; None where the kernel cannot be asked.
+        error_s: By how much it may be off, seconds; None likewise.
     """
 
     synchronized: bool
     offset_s: float | None = None
+    error_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def kernel_clock() -> Clock | None:
     if adjtimex(ctypes.byref(found)) < 0:
         return None
     unit = 1e-9 if found.status & _STA_NANO else 1e-6
-    return Clock(not found.status & _STA_UNSYNC, found.offset * unit)
+    return Clock(not found.status & _STA_UNSYNC, found.offset * unit, found.maxerror * 1e-6)
 
 
 def clock(root: Path = Path("/"), kernel: Callable[[], Clock | None] = kernel_clock) -> Clock | None:

@@ -7,9 +7,8 @@ none for a long while.
 
 from dataclasses import dataclass, field
 
-from edge_agent.setup import Setup
+from edge_agent.setup import RARE_S, Setup
 
-_RARE_S = 5.0
 _CLOSE_S = 0.5
 _MORE_S = 5.0
 
@@ -41,7 +40,7 @@ class Schedule:
             now: When it has been judged; a slow frame is no reason to hurry afterwards.
             settled: Whether another one like it would say nothing new.
         """
-        if self.interval_s <= _RARE_S:
+        if self.interval_s <= RARE_S:
             return max(due + self.interval_s, now)
         first = due if self._first is None else self._first
         if not settled and now - first < self.longest_s:

@@ -93,9 +93,10 @@ class Setup:
     @property
     def policy(self) -> Rules:
         """The rules; where pictures are rare an answer cannot be younger than they are."""
-        rules = self.config.rules
-        rarely = _PICTURES_OF_AN_ANSWER / self.config.camera.fps
-        return rules.model_copy(update={"refresh_s": max(rules.refresh_s, rarely)})
+        rules, interval = self.config.rules, 1 / self.config.camera.fps
+        if interval <= RARE_S:
+            return rules
+        return rules.model_copy(update={"refresh_s": max(rules.refresh_s, _PICTURES_OF_AN_ANSWER * interval)})
 
     @property
     def place(self) -> Place:
@@ -162,6 +163,8 @@ def place_of(device: DeviceConfig) -> Place:
     return Place(device.planogram, device.state_dir)
 
 
+RARE_S = 5.0
+"""Pictures that are further apart than this are rare."""
 _PICTURES_OF_AN_ANSWER = 2.5
 _MB = 1024 * 1024
 _HINT = "`shelfkit agent check --config FILE` shows the same list without starting anything"

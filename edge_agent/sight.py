@@ -10,7 +10,10 @@ import numpy as np
 
 from edge_agent.align import Alignment, Follower, Glance, Matrix, View
 from edge_agent.camera.base import Frame
+from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.events import CameraFault
+from edge_agent.contracts.photos import read_picture
+from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image
 from edge_agent.faults import Freeze, Look, judge
 
@@ -99,3 +102,13 @@ class Sight:
         if placed is not None and placed.view is not View.UNSURE:
             move = Move.of(placed.exact, self._shape, frame.image.shape)
         return Seen(frozenset(found), placed, move)
+
+
+def reference_of(shelf: Planogram | None) -> Image | None:
+    """Read the reference picture; that there is none is among the planogram's problems."""
+    if shelf is None:
+        return None
+    try:
+        return read_picture(shelf.reference)
+    except DataError:
+        return None

@@ -8,12 +8,12 @@ from pydantic import ValidationError
 from edge_agent.classifier import Classifier
 from edge_agent.contracts import bundle, config, planogram
 from edge_agent.contracts.config import Camera, DeviceConfig, Polygon
-from edge_agent.contracts.errors import BundleError, DataError, UsageError
-from edge_agent.contracts.photos import read_picture
+from edge_agent.contracts.errors import BundleError, UsageError
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image
 from edge_agent.contracts.validation import explain
 from edge_agent.contracts.yamlfile import ProblemsError
+from edge_agent.sight import reference_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def scene_of_config(path: Path, source: str = "") -> Scene:
         camera=camera,
         masks=device.privacy.masks,
         shelf=shelf.value,
-        reference=_reference(shelf.value),
+        reference=reference_of(shelf.value),
         model=model,
         unknown_below=_unknown_below(device, model),
         problems=problems,
@@ -99,16 +99,6 @@ def _model(device: DeviceConfig, problems: list[str]) -> Classifier | None:
         return Classifier(bundle.read(device.bundle))
     except BundleError as exc:
         problems.append(f"{device.bundle}  {exc}")
-        return None
-
-
-def _reference(shelf: Planogram | None) -> Image | None:
-    """Read the reference picture; that there is none is among the planogram's problems."""
-    if shelf is None:
-        return None
-    try:
-        return read_picture(shelf.reference)
-    except DataError:
         return None
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edge_agent.board import Clock
+from edge_agent.board import clock as board_clock
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.selftest import machine
 from edge_agent.selftest.broker import check_broker
 from edge_agent.selftest.camera import check_camera
 from edge_agent.selftest.finding import Check, Finding
-from edge_agent.selftest.machine import KernelClock
 from edge_agent.selftest.parts import Parts, check_model, read_parts
 from edge_agent.selftest.running import running
 
@@ -23,7 +24,7 @@ class Clocks:
     """What tells the time, and what is known of it."""
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    kernel: Callable[[], KernelClock | None] = machine.kernel_clock
+    board: Callable[[], Clock | None] = board_clock
     built: Callable[[], datetime] = machine.built_at
 
 
@@ -54,7 +55,7 @@ def _steps(parts: Parts, clocks: Clocks) -> list[Step]:
     agent = None if device is None else running(device)
 
     def clock() -> list[Finding]:
-        return [machine.check_clock(clocks.now(), clocks.built(), clocks.kernel())]
+        return [machine.check_clock(clocks.now(), clocks.built(), clocks.board())]
 
     def below(check: Check, look: Callable[[DeviceConfig], Finding]) -> list[Finding]:
         return [check.skipped("device.yaml cannot be read") if device is None else look(device)]

@@ -1,16 +1,15 @@
 """The machine below: disk, database, clock, and the port of the metrics."""
 
-import ctypes
 import os
 import shutil
 import socket
 import sqlite3
 import tempfile
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edge_agent.board import Clock
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.errors import ConfigError, DeviceError
 from edge_agent.parts import OUTBOX
@@ -25,8 +24,6 @@ METRICS = Check("metrics", ConfigError.exit_code, "a port for metrics")
 _MB = 1024 * 1024
 _SPARE_MB = 16
 _EARLIEST = datetime(2025, 1, 1, tzinfo=UTC)
-_UNSYNCHRONIZED = 0x0040
-_TIME_ERROR = 5
 
 
 def check_disk(device: DeviceConfig) -> Finding:
@@ -77,68 +74,29 @@ def check_database(device: DeviceConfig) -> Finding:
     return DATABASE.failed(" ".join(str(verdict).split())[:200], todo)
 
 
-@dataclass(frozen=True, slots=True)
-class KernelClock:
-    """What the kernel knows of its clock.
-
-    Attributes:
-        synchronized: Whether a time service sets it.
-        error_s: By how much it may be off.
-    """
-
-    synchronized: bool
-    error_s: float
-
-
-class _Timex(ctypes.Structure):
-    """The beginning of `struct timex`, see adjtimex(2); the rest is room for what follows."""
-
-    _fields_ = (
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("rest", ctypes.c_byte * 512),
-    )
-
-
-def kernel_clock() -> KernelClock | None:
-    """Ask the kernel; None where it does not tell."""
-    told = _Timex()
-    try:
-        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(told))
-    except (OSError, AttributeError):
-        return None
-    if state < 0:
-        return None
-    good = state != _TIME_ERROR and not told.status & _UNSYNCHRONIZED
-    return KernelClock(good, told.maxerror / 1e6)
-
-
 def built_at() -> datetime:
     """Return when this agent was put on the device; no clock can be right that is before that."""
     return max(datetime.fromtimestamp(Path(__file__).stat().st_mtime, UTC), _EARLIEST)
 
 
-def check_clock(now: datetime, built: datetime, kernel: KernelClock | None) -> Finding:
+def check_clock(now: datetime, built: datetime, told: Clock | None) -> Finding:
     """Judge the time.
 
     Args:
         now: As the machine has it.
         built: As `built_at` gives it.
-        kernel: As `kernel_clock` gives it.
+        told: As `board.clock` gives it.
     """
-    told = now.strftime("%Y-%m-%d %H:%M:%S UTC")
+    shown = now.strftime("%Y-%m-%d %H:%M:%S UTC")
     todo = "let a time service set the clock: timedatectl set-ntp true"
     if now < built:
-        return CLOCK.failed(f"{told}, before this agent was installed ({built:%Y-%m-%d})", todo)
-    if kernel is None:
-        return CLOCK.skipped(f"{told}; whether it is set by a time server cannot be told here")
-    if not kernel.synchronized:
-        return CLOCK.failed(f"{told}, set by nobody", todo)
-    return CLOCK.passed(f"{told}, off by {kernel.error_s:.3f} s at most")
+        return CLOCK.failed(f"{shown}, before this agent was installed ({built:%Y-%m-%d})", todo)
+    if told is None:
+        return CLOCK.skipped(f"{shown}; whether it is set by a time server cannot be told here")
+    if not told.synchronized:
+        return CLOCK.failed(f"{shown}, set by nobody", todo)
+    off = "" if told.error_s is None else f", off by {told.error_s:.3f} s at most"
+    return CLOCK.passed(f"{shown}{off}")
 
 
 def check_metrics(device: DeviceConfig, agent: Running | None) -> Finding:

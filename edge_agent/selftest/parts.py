@@ -8,12 +8,12 @@ from edge_agent.classifier import Classifier
 from edge_agent.contracts import bundle, config, planogram
 from edge_agent.contracts.bundle import Bundle
 from edge_agent.contracts.config import DeviceConfig
-from edge_agent.contracts.errors import BundleError, ConfigError, DataError
-from edge_agent.contracts.photos import read_picture
+from edge_agent.contracts.errors import BundleError, ConfigError
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image
 from edge_agent.contracts.yamlfile import Problem, ProblemsError
 from edge_agent.selftest.finding import Check, Finding
+from edge_agent.sight import reference_of
 
 CONFIG = Check("config", ConfigError.exit_code, "a device.yaml without problems")
 PLANOGRAM = Check("planogram", ConfigError.exit_code, "a planogram that fits its picture and the bundle")
@@ -50,7 +50,7 @@ def read_parts(path: Path) -> Parts:
     slots = f"shelf {shelf.shelf}, {len(shelf.slots)} slots" if shelf else ""
     findings.append(_judged(PLANOGRAM, [problem for problem in problems if problem not in own], slots))
     findings.append(broken or BUNDLE.passed(_named(found)))
-    return Parts(device, shelf, _reference(shelf), found, findings)
+    return Parts(device, shelf, reference_of(shelf), found, findings)
 
 
 def _problems(path: Path) -> list[Problem]:
@@ -82,16 +82,6 @@ def _named(found: Bundle | None) -> str:
     return (
         f"{found.manifest.name} {found.manifest.version}, {len(found.manifest.files)} files" if found else ""
     )
-
-
-def _reference(shelf: Planogram | None) -> Image | None:
-    """Read the reference picture; that there is none is among the planogram's problems."""
-    if shelf is None:
-        return None
-    try:
-        return read_picture(shelf.reference)
-    except DataError:
-        return None
 
 
 def check_model(parts: Parts) -> list[Finding]:

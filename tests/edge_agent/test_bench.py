@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_agent import setup
-from edge_agent.bench import measured, temperature
+from edge_agent.bench import measured
 from edge_agent.camera.shelf.files import write_scene
 from edge_agent.camera.shelf.film import Film
 from edge_agent.contracts.errors import DeviceError
@@ -70,21 +70,3 @@ def test_what_does_not_show_the_shelf_is_no_figure(shelf: Path, kit: Kit) -> Non
     broken = shutil.copy(shelf, shelf.with_name("broken.yaml"))
     Path(broken).write_text(shelf.read_text().replace("bundle:", "bundle: nowhere #"))
     assert "Expected" in kit("agent", "bench", "--config", broken, code=6).stderr
-
-
-def zone(sysfs: Path, number: int, kind: str, value: str) -> None:
-    folder = sysfs / "class" / "thermal" / f"thermal_zone{number}"
-    folder.mkdir(parents=True)
-    (folder / "type").write_text(f"{kind}\n")
-    (folder / "temp").write_text(f"{value}\n")
-
-
-def test_the_processors_own_temperature_is_told(tmp_path: Path) -> None:
-    assert temperature(tmp_path) is None
-    zone(tmp_path, 0, "acpitz", "91000")
-    assert temperature(tmp_path) == 91.0
-    zone(tmp_path, 1, "cpu-thermal", "51250")
-    zone(tmp_path, 2, "cpu-broken", "")
-    assert temperature(tmp_path) == 51.25
-    zone(tmp_path, 3, "x86_pkg_temp", "60000")
-    assert temperature(tmp_path) == 60.0
