@@ -118,11 +118,11 @@ class Agent:
         self._freeze = self._freeze.step(look, frame.at)
         found, can_tell, placed = self._judge(frame, glance, look)
         memory, drafts = self._with_faults(self._memory, found, can_tell, frame.at)
-        if found or memory.faults:
+        if found or memory.faults or self._lost_in_the_dark(look, placed):
             self._gate = slots.Gate()
             news: News = dict.fromkeys(range(len(self._corners)))
         else:
-            news = self._read(frame, glance, placed)
+            news = self._read(frame, glance, placed, look.light)
         memory, more = self._with_news(memory, news, frame.at)
         return self._keep(memory, [*drafts, *more], frame.at)
 
@@ -141,6 +141,11 @@ class Agent:
         if self._freeze.frozen(frame.at):
             found.add(CameraFault.FROZEN)
         return found, can_tell, placed
+
+    def _lost_in_the_dark(self, look: Look, placed: Alignment) -> bool:
+        """Return whether a dim picture may show anything: noise hides that a lens is covered."""
+        found = self._follower.plain or placed.view is not View.UNSURE
+        return not found and slots.dim(look.light, self._reference.light)
 
     def miss(self, at: float) -> list[Event]:
         """Note that the camera gave no frame at a moment when it should have."""
@@ -220,7 +225,7 @@ class Agent:
             )
         return memory.model_copy(update={"faults": held}) if drafts else memory, drafts
 
-    def _read(self, frame: Frame, glance: Glance, placed: Alignment) -> News:
+    def _read(self, frame: Frame, glance: Glance, placed: Alignment, light: float) -> News:
         """Look at each slot, and let the model see those about which it can say something new."""
         settled = [rules.settled(track, self._policy.confirm_s) for track in self._tracks.values()]
         self._gate, verdict = self._gate.step(
@@ -234,7 +239,7 @@ class Agent:
         if len(rows):
             size = self._model.height, self._model.width
             crops = slots.crops(frame.image, self._corners[rows], placed.to_frame, *size)
-            chances = self._model.probabilities(crops)
+            chances = self._model.probabilities(slots.lit(crops, light, self._reference.light))
             news |= zip(rows.tolist(), self._readings(chances, frame.at), strict=True)
         if self._examples is not None and news:
             said = dict(zip(rows.tolist(), chances, strict=True))

@@ -308,6 +308,11 @@ class Follower:
         self._found: Matrix | None = None
         self._checked: float | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether the reference has too little structure to be found anywhere."""
+        return self._aligner.plain
+
     def align(self, frame: Image, glance: Glance, at: float) -> Alignment:
         """Return where the reference is in a frame, as `Aligner.align` does.
 
