@@ -117,7 +117,7 @@ def test_shoppers_do_not_feel_the_guard(labels: list[str], times: list[float]) -
 @settings(max_examples=15)
 @given(st.floats(600, 3600), st.integers(20, 40))
 def test_six_changes_an_hour_all_day_long_are_told_as_they_come(period: float, changes: int) -> None:
-    story = [("empty" if number % 2 else "tea", round(period)) for number in range(changes)]
+    story = [("empty" if number % 2 else "tea", period) for number in range(changes)]
     found = counted(story, every=20.0)
     assert [item.label for item in found] == [label for label, _ in story]
 
