@@ -21,6 +21,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return Scene.rendered(7, tmp_path_factory.mktemp("scene"))
 
 
+@pytest.mark.slow
 def test_the_script_runs_and_tells_everything(tmp_path: Path) -> None:
     options = ("--rounds", 1, "--slots", 2, "--most", 10, "--until", 16, "--note", "a test")
     bundle_folder = ROOT / "benchmarks" / "models" / "grocerystore"

@@ -78,6 +78,7 @@ def test_one_turn_of_a_way_that_is_none_is_refused(files: Path) -> None:
     assert "kit-free" in script("throughput.py", "turn", "other", files, code=UsageError.exit_code).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["kit", "keras-changed"])
 def test_a_turn_measures_fit_data_step_and_waiting(files: Path, way: str) -> None:
     done = script("throughput.py", "turn", way, files, "--image-px", 32, "--batch-size", 8, "--epochs", 1)
@@ -104,6 +105,7 @@ def test_all_ways_are_measured_in_turns(files: Path, tmp_path: Path) -> None:
 SMALL = ("--batch-size", "20", "--width", "0.1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_time_to_a_target_that_can_be_reached(pictures: Path, tmp_path: Path, backend: str) -> None:
     if backend == "jax":

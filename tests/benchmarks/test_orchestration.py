@@ -66,6 +66,7 @@ def test_photos_of_one_light_are_one_visit() -> None:
     assert visits[23] not in visits[:23]
 
 
+@pytest.mark.slow
 def test_cross_validation_keeps_visits_together_and_is_not_done_twice(grocery: Path, tmp_path: Path) -> None:
     out, result = tmp_path / "cv", tmp_path / "cv.json"
     words = ("cv", grocery, out, "--folds", 3, "--fold", 1, "--result", result, "--", *QUICK)

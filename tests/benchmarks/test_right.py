@@ -98,6 +98,7 @@ def test_every_mistake_is_named_with_what_happened_around_it() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_no_other_run_is_mixed_with_it(
     tmp_path: Path, bundle_folder: Path
 ) -> None:

@@ -52,6 +52,7 @@ def fault(agent: Running, kind: str) -> str:
     return str(event["data"]["fault"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("http", [False, True], ids=["RTSP", "HTTP"])
 def test_a_camera_that_dies_and_comes_back_costs_no_event(
     mosquitto: Mosquitto, device: Path, bundle_folder: Path, http: bool

@@ -74,6 +74,7 @@ def dropped(outbox: Path) -> int:
     return int(value)
 
 
+@pytest.mark.slow
 def test_an_agent_whose_file_is_damaged_goes_on_and_loses_only_what_is_counted(
     tmp_path: Path, bundle_folder: Path, kit: Kit
 ) -> None:
@@ -114,6 +115,7 @@ def depth(shop: Shop) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_what_the_recorder_has_already_does_not_stop_the_stream_that_begins_after_damage(
     tmp_path: Path, bundle_folder: Path, kit: Kit
 ) -> None:
@@ -139,6 +141,7 @@ def test_what_the_recorder_has_already_does_not_stop_the_stream_that_begins_afte
     assert len({str(event["id"]) for event in found}) == len(found) > 20
 
 
+@pytest.mark.slow
 def test_the_agent_lives_on_while_its_disk_is_full(tmp_path: Path, bundle_folder: Path, kit: Kit) -> None:
     with ExitStack() as stack:
         broker = stack.enter_context(Mosquitto(find_program("mosquitto"), tmp_path / "broker"))
@@ -372,6 +375,7 @@ DEAF = ANYBODY + "topic readwrite shelfkit/v1/+/+/ack\ntopic read shelfkit/v1/+/
 WELL = ANYBODY + "topic readwrite shelfkit/#\n"
 
 
+@pytest.mark.slow
 def test_a_broker_that_keeps_events_from_the_recorder_is_noticed_and_overcome(
     tmp_path: Path, bundle_folder: Path, kit: Kit
 ) -> None:

@@ -39,7 +39,7 @@ def told(found: list[Event]) -> list[tuple[str, str]]:
     return sorted((event.type, event.subject) for event in found)
 
 
-@pytest.mark.parametrize("gain", [0.3, 0.14])
+@pytest.mark.parametrize("gain", [0.3, pytest.param(0.14, marks=pytest.mark.slow)])
 def test_at_dusk_the_same_is_told(device: Path, gain: float) -> None:
     by_day = told(seen(device, 1.0))
     assert len(by_day) > 5

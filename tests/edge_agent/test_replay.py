@@ -80,6 +80,7 @@ def bottle_shelf(folder: Path, clip: Path, labels: dict[str, object]) -> Path:
     return folder / "planogram.yaml"
 
 
+@pytest.mark.slow
 def test_the_bottles_clip(public_data: Path, tmp_path: Path, kit: Kit) -> None:
     """Crops by `collect`, a model of frames 0 to 330 alone, and the labelled changes of the whole clip."""
     clip = public_data / "bottles" / "bottles.mp4"

@@ -50,13 +50,13 @@ def test_every_script_keeps_the_rules(seed: int) -> None:
     assert contents == script.start
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([1, 2, 10]))
 def test_every_long_script_keeps_its_rules(seed: int, minutes: int) -> None:
     script = write_long(seed, minutes)
     assert script.duration_s == 60 * minutes
     moments = [change.at for change in script.changes]
-    assert len(moments) >= 5 * minutes
+    assert len(moments) >= 4 * minutes
     assert all(later - earlier >= 2.5 for earlier, later in itertools.pairwise(moments))
     assert QUIET_S < min(moments) <= max(moments) < script.duration_s - QUIET_S
     hands = list(arms.hands(script))

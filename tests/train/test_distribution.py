@@ -88,6 +88,7 @@ def one_run_was_written(folder: Path, said: list[dict[str, Any]]) -> None:
         assert sorted(path.name for path in (folder / f"worker-{index}").iterdir()) == ["err", "out"]
 
 
+@pytest.mark.slow
 def test_two_machines_and_two_devices_learn_what_one_learns(photos: Path, tmp_path: Path) -> None:
     alone = start(tmp_path / "one", photos, "--out", "run", *_PLAIN).told()
     one_run_was_written(tmp_path / "two", _pair(photos, tmp_path / "two"))
