@@ -18,7 +18,7 @@ from edge_agent.camera.base import Frame
 from edge_agent.clock import wall
 from edge_agent.commands import Handler, set_log_level
 from edge_agent.contracts import planogram
-from edge_agent.contracts.errors import ConfigError, DeviceError
+from edge_agent.contracts.errors import ConfigError, DeviceError, UsageError
 from edge_agent.contracts.messages import Command, SetLogLevel, SetPlanogram, TakeSnapshot
 from edge_agent.contracts.pictures import read_picture
 from edge_agent.contracts.planogram import Planogram
@@ -28,6 +28,7 @@ from edge_agent.setup import Ready, Setup
 from edge_agent.wishes import Wishes
 
 _JPEG_QUALITY = 90
+_MOST_BYTES = 4 * 1024 * 1024
 _OLD_S = 10.0
 
 
@@ -80,6 +81,11 @@ class Orders:
             small = cv2.resize(image, (command.width, tall), interpolation=cv2.INTER_AREA)
             image = np.asarray(small, np.uint8)
         _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        if len(data) > _MOST_BYTES:
+            raise UsageError(
+                f"Expected: a picture of at most {_MOST_BYTES} bytes. Received: {len(data)}.",
+                hint="ask for a smaller `width`",
+            )
         return {
             "time": rfc3339(wall(frame.at)),
             "width": image.shape[1],

@@ -22,7 +22,7 @@ from edge_agent.contracts.planogram import Planogram
 _FOLDER, _POINTER = "planograms", "planogram.json"
 _FILE = "planogram.yaml"
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg"}
-_MAX_PICTURE_BYTES = 16 * 1024 * 1024
+_MAX_PICTURE_BYTES = 5 * 1024 * 1024
 _MAX_TEXT = 1024 * 1024
 _MAX_SIDE_PX = 8192
 

@@ -56,7 +56,7 @@ def test_every_long_script_keeps_its_rules(seed: int, minutes: int) -> None:
     script = write_long(seed, minutes)
     assert script.duration_s == 60 * minutes
     moments = [change.at for change in script.changes]
-    assert len(moments) >= 4 * minutes
+    assert len(moments) >= 2 * minutes
     assert all(later - earlier >= 2.5 for earlier, later in itertools.pairwise(moments))
     assert QUIET_S < min(moments) <= max(moments) < script.duration_s - QUIET_S
     hands = list(arms.hands(script))
