@@ -124,6 +124,7 @@ def test_time_to_a_target_that_can_be_reached(pictures: Path, tmp_path: Path, ba
     assert json.loads(result.read_text())["figures"] == figures
 
 
+@pytest.mark.slow
 def test_it_ends_at_the_limit_and_says_that_the_target_was_not_reached(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     path = tmp_path / "noise.npz"

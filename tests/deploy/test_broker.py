@@ -117,6 +117,7 @@ def may_write(writer: Link, topic: str) -> bool:
     raise AssertionError(message)
 
 
+@pytest.mark.slow
 @pytest.mark.broker
 def test_everybody_may_do_what_the_contract_says_and_nothing_else(
     store_broker: tuple[int, Authority],

@@ -243,6 +243,7 @@ def test_without_a_last_good_configuration_it_ends(device: Path, bundle_folder: 
     assert not (device / "state").exists()
 
 
+@pytest.mark.slow
 def test_a_flood_of_commands_stops_nothing(mosquitto: Mosquitto, device: Path, bundle_folder: Path) -> None:
     config = write_device(device, bundle_folder, port=mosquitto.port)
     with running(mosquitto, config) as agent:

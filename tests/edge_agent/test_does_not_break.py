@@ -400,7 +400,13 @@ def test_a_broker_that_keeps_events_from_the_recorder_is_noticed_and_overcome(
     assert_no_state_changed_without_an_event(found)
 
 
-@pytest.mark.parametrize("answers", [True, False], ids=["says that it has them", "says nothing"])
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param(True, id="says that it has them"),
+        pytest.param(False, id="says nothing", marks=pytest.mark.slow),
+    ],
+)
 def test_what_swallows_every_event_is_noticed_and_overcome(
     tmp_path: Path, mosquitto: Mosquitto, answers: bool
 ) -> None:

@@ -28,7 +28,7 @@ def about(event: Event) -> tuple[str, str, str]:
     return event.kind.value, str(name), value["state"] if event.kind.about == "slot" else ""
 
 
-@pytest.mark.parametrize("seed", [7, 21, 34])
+@pytest.mark.parametrize("seed", [7, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (21, 34))])
 def test_a_shelf_is_told_exactly_as_its_script_says(
     tmp_path: Path, bundle_folder: Path, kit: Kit, seed: int
 ) -> None:

@@ -194,6 +194,7 @@ def test_the_filter_bites_and_leaves_what_is_needed(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["True", "1 1 1", "97 None", "1"], done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.broker
 def test_the_agent_works_under_the_filter(
     tmp_path: Path, mosquitto: Mosquitto, device: Path, bundle_folder: Path

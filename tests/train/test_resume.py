@@ -118,6 +118,7 @@ def test_killed_at_random_moments(photos: Path, tmp_path: Path, whole: dict[str,
     assert info.metrics == whole["metrics"]
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_ends_it_with_a_clear_error_and_what_was_kept_stays(
     photos: Path, tmp_path: Path, whole: dict[str, Any]
 ) -> None:
