@@ -4,6 +4,7 @@ It knows no camera, clock, broker or disk: they come in as arguments.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Protocol
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent import rules, slots
-from edge_agent.align import Alignment, Follower, Glance, Matrix, View
+from edge_agent.align import Alignment, Matrix
 from edge_agent.camera.base import Frame
 from edge_agent.contracts import config, events, messages, planogram
 from edge_agent.contracts.errors import DeviceError
@@ -19,8 +20,8 @@ from edge_agent.contracts.events import CameraFault, Event, EventData, Kind, Slo
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image
 from edge_agent.contracts.scoring import Floats
-from edge_agent.faults import Freeze, Look, judge, judged
 from edge_agent.memory import Draft, Memory, Product, Slot
+from edge_agent.sight import Seen, Sight
 
 
 class Journal(Protocol):
@@ -56,9 +57,6 @@ class Examples(Protocol):
 
     def see(self, frame: Frame, to_frame: Matrix, news: News, chances: Mapping[int, Floats]) -> None:
         """Look at a frame, its news, and the probabilities behind each reading; raises nothing."""
-
-
-_NOWHERE = Alignment(View.UNSURE, np.eye(3), np.eye(3))
 
 
 class Agent:
@@ -99,7 +97,7 @@ class Agent:
         self._journal, self._wall, self._examples = journal, wall, examples
         self._planogram_sha256 = planogram.sha256(shelf)
         self._size = reference.shape[1], reference.shape[0]
-        self._follower, self._reference = Follower(reference), Look.of(reference)
+        self._sight = Sight(reference)
         labels = [product.label for product in shelf.products]
         facings = {label: tuple(sorted(slot.id for slot in shelf.facings(label))) for label in labels}
         self._memory = self._written = journal.memory().under(self._planogram_sha256, shelf.shelf, facings)
@@ -109,43 +107,23 @@ class Agent:
         self._faults = {fault: rules.FaultTrack(fault in self._memory.faults) for fault in CameraFault}
         self._corners = slots.corners(shelf)
         self._windows, self._gate = slots.Windows(self._corners), slots.Gate()
-        self._freeze = Freeze()
 
     def see(self, frame: Frame) -> list[Event]:
         """Judge one frame; what it changed is in the journal when this returns."""
-        glance = Glance.of(frame.image)
-        look = Look.at(glance)
-        self._freeze = self._freeze.step(look, frame.at)
-        found, can_tell, placed = self._judge(frame, glance, look)
-        memory, drafts = self._with_faults(self._memory, found, can_tell, frame.at)
-        if found or memory.faults or self._lost_in_the_dark(look, placed):
+        seen = self._sight.see(frame)
+        memory, drafts = self._with_faults(self._memory, seen.faults, seen.can_tell, frame.at)
+        placed = seen.placed
+        if seen.faults or memory.faults or placed is None or self._lost_in_the_dark(seen):
             self._gate = slots.Gate()
             news: News = dict.fromkeys(range(len(self._corners)))
         else:
-            news = self._read(frame, glance, placed, look.light)
+            news = self._read(frame, seen, placed)
         memory, more = self._with_news(memory, news, frame.at)
         return self._keep(memory, [*drafts, *more], frame.at)
 
-    def _judge(
-        self, frame: Frame, glance: Glance, look: Look
-    ) -> tuple[set[CameraFault], set[CameraFault], Alignment]:
-        """Return which faults a frame shows and which it can tell of, and where the reference is in it."""
-        found = judge(look, self._reference)
-        # In a picture with one of these faults nothing can be found, and nothing is read.
-        placed = _NOWHERE
-        if not found:
-            placed = self._follower.align(frame.image, glance, frame.at)
-        can_tell = judged(found, placed=placed.view is not View.UNSURE)
-        if placed.view is View.MOVED:
-            found = {CameraFault.MOVED}
-        if self._freeze.frozen(frame.at):
-            found.add(CameraFault.FROZEN)
-        return found, can_tell, placed
-
-    def _lost_in_the_dark(self, look: Look, placed: Alignment) -> bool:
+    def _lost_in_the_dark(self, seen: Seen) -> bool:
         """Return whether a dim picture may show anything: noise hides that a lens is covered."""
-        found = self._follower.plain or placed.view is not View.UNSURE
-        return not found and slots.dim(look.light, self._reference.light)
+        return not (self._sight.plain or seen.found) and slots.dim(seen.light, self._sight.light)
 
     def miss(self, at: float) -> list[Event]:
         """Note that the camera gave no frame at a moment when it should have."""
@@ -196,7 +174,7 @@ class Agent:
         return recorded
 
     def _with_faults(
-        self, memory: Memory, found: set[CameraFault], can_tell: set[CameraFault], at: float
+        self, memory: Memory, found: AbstractSet[CameraFault], can_tell: AbstractSet[CameraFault], at: float
     ) -> tuple[Memory, list[Draft]]:
         drafts, held = [], dict(memory.faults)
         for fault, track in self._faults.items():
@@ -225,11 +203,11 @@ class Agent:
             )
         return memory.model_copy(update={"faults": held}) if drafts else memory, drafts
 
-    def _read(self, frame: Frame, glance: Glance, placed: Alignment, light: float) -> News:
+    def _read(self, frame: Frame, seen: Seen, placed: Alignment) -> News:
         """Look at each slot, and let the model see those about which it can say something new."""
         settled = [rules.settled(track, self._policy.confirm_s) for track in self._tracks.values()]
         self._gate, verdict = self._gate.step(
-            self._windows.thumbs(glance, placed.exact),
+            self._windows.thumbs(seen.glance, placed.exact),
             frame.at,
             settled=np.array(settled),
             refresh_s=self._policy.refresh_s,
@@ -239,7 +217,7 @@ class Agent:
         if len(rows):
             size = self._model.height, self._model.width
             crops = slots.crops(frame.image, self._corners[rows], placed.to_frame, *size)
-            chances = self._model.probabilities(slots.lit(crops, light, self._reference.light))
+            chances = self._model.probabilities(slots.lit(crops, seen.light, self._sight.light))
             news |= zip(rows.tolist(), self._readings(chances, frame.at), strict=True)
         if self._examples is not None and news:
             said = dict(zip(rows.tolist(), chances, strict=True))

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent import crops, slots
-from edge_agent.align import Follower, Glance, View
 from edge_agent.camera.base import Camera, Frame
 from edge_agent.contracts.dataset import write_index
 from edge_agent.contracts.errors import DataError, DeviceError
@@ -23,7 +22,7 @@ from edge_agent.contracts.events import CameraFault
 from edge_agent.contracts.photos import read_picture
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image
-from edge_agent.faults import Look, judge
+from edge_agent.sight import Sight
 
 _GROUP_S = 2.0
 """Crops of one slot this close in time are near copies: they go to the same side of a split."""
@@ -206,23 +205,20 @@ class _Eye:
     """
 
     def __init__(self, shelf: Planogram, every_s: float) -> None:
-        reference = read_picture(shelf.reference)
-        self._follower, self._reference = Follower(reference), Look.of(reference)
+        self._sight = Sight(read_picture(shelf.reference))
         self._names, self._corners = [slot.id for slot in shelf.slots], slots.corners(shelf)
         self._windows, self._gate = slots.Windows(self._corners), slots.Gate()
         self._settled, self._every_s = np.ones(len(self._names), np.bool_), every_s
 
     def see(self, frame: Frame) -> tuple[list[tuple[str, Image]], set[CameraFault]]:
         """Return the slots of which a crop is due, each with it, and what is wrong with the frame."""
-        glance = Glance.of(frame.image)
-        faults = judge(Look.at(glance), self._reference)
-        if not faults:
-            placed = self._follower.align(frame.image, glance, frame.at)
-            faults = {CameraFault.MOVED} if placed.view is View.MOVED else set()
-        if faults:
+        seen = self._sight.see(frame)
+        # Pictures that are the same to the last bit are a fault of a camera, and usual in a folder.
+        faults, placed = {*seen.faults} - {CameraFault.FROZEN}, seen.placed
+        if faults or placed is None:
             self._gate = slots.Gate()
             return [], faults
-        thumbs = self._windows.thumbs(glance, placed.exact)
+        thumbs = self._windows.thumbs(seen.glance, placed.exact)
         self._gate, verdict = self._gate.step(
             thumbs, frame.at, settled=self._settled, refresh_s=self._every_s
         )

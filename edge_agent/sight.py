@@ -1,6 +1,6 @@
-"""What one frame shows, for people who set a camera up: where the shelf is, and which faults there are.
+"""What one frame shows: where the shelf is, and which faults there are.
 
-The judgement is the agent's own, without its patience: a fault is named at once, not when it has held.
+Without patience: a fault is named at once, not when it has held. That is for `rules`, where it matters.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from edge_agent.contracts.events import CameraFault
 from edge_agent.contracts.photos import read_picture
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image
-from edge_agent.faults import Freeze, Look, judge
+from edge_agent.faults import Freeze, Look, judge, judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +65,30 @@ class Seen:
     """What a frame shows.
 
     Attributes:
-        faults: What the agent would report if it went on like this.
+        glance: The frame made small.
+        light: Its mean, levels.
+        faults: What is wrong with it.
+        can_tell: Of which faults it says anything: some hide others.
         placed: Where the reference is; None: in a picture with such a fault nothing can be found.
-        move: How far that is from where it should be; None: it was not found.
+        sizes: Height and width of the reference picture and of the frame, px.
     """
 
+    glance: Glance
+    light: float
     faults: frozenset[CameraFault]
+    can_tell: frozenset[CameraFault]
     placed: Alignment | None
-    move: Move | None
+    sizes: tuple[tuple[int, ...], tuple[int, ...]]
+
+    @property
+    def found(self) -> bool:
+        """Whether the reference was found in it, here or elsewhere."""
+        return self.placed is not None and self.placed.view is not View.UNSURE
+
+    @property
+    def move(self) -> Move | None:
+        """How far the shelf is from where it should be; None: it was not found."""
+        return Move.of(self.placed.exact, *self.sizes) if self.placed is not None and self.found else None
 
 
 class Sight:
@@ -87,21 +103,31 @@ class Sight:
         self._follower, self._reference = Follower(reference), Look.of(reference)
         self._freeze = Freeze()
 
+    @property
+    def light(self) -> float:
+        """Mean of the reference picture, levels."""
+        return self._reference.light
+
+    @property
+    def plain(self) -> bool:
+        """Whether the reference has too little structure to be found anywhere."""
+        return self._follower.plain
+
     def see(self, frame: Frame) -> Seen:
         """Judge the next frame."""
         glance = Glance.of(frame.image)
         look = Look.at(glance)
         self._freeze = self._freeze.step(look, frame.at)
-        found = judge(look, self._reference)
-        placed = None if found else self._follower.align(frame.image, glance, frame.at)
+        faults = judge(look, self._reference)
+        # In a picture with one of these faults nothing can be found, and nothing is read.
+        placed = None if faults else self._follower.align(frame.image, glance, frame.at)
+        can_tell = judged(faults, placed=placed is not None and placed.view is not View.UNSURE)
         if placed is not None and placed.view is View.MOVED:
-            found = {CameraFault.MOVED}
+            faults = {CameraFault.MOVED}
         if self._freeze.frozen(frame.at):
-            found.add(CameraFault.FROZEN)
-        move = None
-        if placed is not None and placed.view is not View.UNSURE:
-            move = Move.of(placed.exact, self._shape, frame.image.shape)
-        return Seen(frozenset(found), placed, move)
+            faults.add(CameraFault.FROZEN)
+        sizes = self._shape, frame.image.shape
+        return Seen(glance, look.light, frozenset(faults), frozenset(can_tell), placed, sizes)
 
 
 def reference_of(shelf: Planogram | None) -> Image | None:

@@ -1,6 +1,5 @@
 """What the page says about a picture, in words for somebody on a ladder. Pure."""
 
-from edge_agent.align import View
 from edge_agent.contracts.events import CameraFault
 from edge_agent.sight import Move, Seen
 
@@ -36,10 +35,11 @@ def place_words(seen: Seen | None) -> dict[str, object] | None:
             "px": None,
             "text": "Not looked for: first mend what is wrong with the picture.",
         }
-    if seen.move is None or seen.placed.view is View.UNSURE:
+    move = seen.move
+    if move is None:
         text = "The shelf of the reference picture is not found. Bring it into the outlines."
         return {"view": "not found", "px": None, "text": text}
-    return {"view": str(seen.placed.view), "px": round(seen.move.px, 1), "text": _where(seen.move)}
+    return {"view": str(seen.placed.view), "px": round(move.px, 1), "text": _where(move)}
 
 
 def _where(move: Move) -> str:

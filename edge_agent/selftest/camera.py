@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_agent.align import Aligner
 from edge_agent.camera.base import Camera, Frame
 from edge_agent.camera.open import open_camera
 from edge_agent.contracts import config
@@ -114,7 +113,7 @@ def _shelf(frames: list[Frame], reference: Image | None) -> Finding:
             names = ", ".join(sorted(seen.faults))
             where = f": {place['text']}" if place and seen.move else ""
             failed = SHELF.failed(f"{names}{where}", " ".join(map(advice, sorted(seen.faults))))
-        elif seen.move is None and Aligner(reference).plain:
+        elif seen.move is None and sight.plain:
             failed = SHELF.skipped("the reference picture has too little structure to be found", _AIM)
         elif seen.move is None:
             failed = SHELF.failed("not found in the picture", _AIM)
