@@ -30,14 +30,13 @@ from edge_agent.camera.base import Camera, Frame
 from edge_agent.camera.open import open_camera
 from edge_agent.classifier import Classifier, TfliteModel, pixel_table
 from edge_agent.contracts.command import print_json, shown
-from edge_agent.contracts.config import DeviceConfig
+from edge_agent.contracts.config import DeviceConfig, camera_of
 from edge_agent.contracts.errors import DeviceError
 from edge_agent.contracts.events import source as event_source
 from edge_agent.contracts.preprocess import Image
 from edge_agent.contracts.scoring import Floats
 from edge_agent.faults import Look, judge
 from edge_agent.outbox import Limits, Outbox
-from edge_agent.preview.scene import camera_of
 from edge_agent.setup import Setup
 
 _NEVER_FRESH = 1e-9
@@ -84,7 +83,8 @@ def bench(
 
 
 def _opened(device: DeviceConfig, source: str) -> Camera:
-    settings = device.camera if source == _OWN_CAMERA else camera_of(device.camera, source)
+    named = device.camera.source if source == _OWN_CAMERA else source
+    settings = camera_of(device.camera.model_dump() | {"source": named})
     live = not settings.source.startswith(_WITH_END)
     return open_camera(settings, live=live, masks=device.privacy.masks)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
 
@@ -119,21 +118,14 @@ def _view(shelf: Path | None, source: str | None, device: Path | None, fps: floa
                 "Expected: --planogram and --source, or --config. Received: "
                 + ("neither." if shelf is None and source is None else "one of the first two."),
             )
-        camera = _camera({"source": source, "fps": fps or _FPS})
+        camera = config.camera_of({"source": source, "fps": fps or _FPS})
         return _View(planogram.read(shelf).require(), camera, (), Path(sources.shown(source)).stem)
     _refuse_together({"--planogram": shelf}, "--config, which names a planogram")
     made = config.read(device).require()
     asked = made.camera.model_dump() | {"fps": fps or made.camera.fps, "source": source or made.camera.source}
-    camera = _camera(asked)
+    camera = config.camera_of(asked)
     name = Path(sources.shown(source)).stem if source else made.device
     return _View(planogram.read(place_of(made).now).require(), camera, made.privacy.masks, name)
-
-
-def _camera(asked: dict[str, object]) -> Camera:
-    try:
-        return Camera.model_validate(asked)
-    except ValidationError as exc:
-        raise UsageError(f"Expected: --source as in device.yaml. Received: {asked['source']!r}.") from exc
 
 
 def _refuse_together(options: dict[str, object], other: str = "--hard") -> None:

@@ -231,13 +231,8 @@ def _settings(source: str, size: str, rotate: int) -> config.Camera:
     if size:
         wide, times, tall = size.partition("x")
         values |= {"width": wide, "height": tall if times else None}
-    try:
-        return config.Camera.model_validate(values)
-    except ValidationError as exc:
-        raise UsageError(
-            f"Expected: --source, --size and --rotate of a camera. Received: {explain(exc)}.",
-            hint="for example --source v4l2:/dev/video0 --size 1920x1080 --rotate 90",
-        ) from exc
+    hint = "for example --source v4l2:/dev/video0 --size 1920x1080 --rotate 90"
+    return config.camera_of(values, hint=hint)
 
 
 def first_good(camera: Camera, *, settle_s: float) -> Image:

@@ -9,7 +9,7 @@ from edge_agent import discovery
 from edge_agent.agent import Agent, Examples, Journal
 from edge_agent.classifier import Classifier
 from edge_agent.contracts import bundle, config, messages, planogram, yamlfile
-from edge_agent.contracts.bundle import Bundle
+from edge_agent.contracts.bundle import Bundle, Manifest
 from edge_agent.contracts.config import DeviceConfig, Rules
 from edge_agent.contracts.errors import BundleError
 from edge_agent.contracts.photos import read_picture
@@ -112,8 +112,7 @@ class Setup:
     @property
     def unknown_below(self) -> float:
         """The confidence under which an answer is "unknown"."""
-        own = self.config.rules.unknown_below
-        return self.bundle.manifest.calibration.unknown_below if own is None else own
+        return unknown_below(self.config.rules, self.bundle.manifest)
 
 
 def read(path: Path) -> Setup:
@@ -156,6 +155,11 @@ def ready(path: Path) -> Ready:
     """
     made = read(path)
     return Ready(made, made.classifier())
+
+
+def unknown_below(rules: Rules, manifest: Manifest) -> float:
+    """Return the confidence under which an answer is "unknown": the device's own, else the bundle's."""
+    return manifest.calibration.unknown_below if rules.unknown_below is None else rules.unknown_below
 
 
 def place_of(device: DeviceConfig) -> Place:

@@ -1,14 +1,17 @@
 """`device.yaml`: everything that one shelf device is told."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
 from edge_agent.contracts import yamlfile
+from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.identifiers import DeviceId, StoreId
 from edge_agent.contracts.sources import shown
+from edge_agent.contracts.validation import explain
 from edge_agent.contracts.yamlfile import Document, Section
 
 CAMERA_SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https", "file", "folder", "picamera", "shelf")
@@ -112,6 +115,24 @@ class DeviceConfig(Section):
     updates: Updates = Updates()
     home_assistant: bool = False
     metrics: Metrics = Metrics()
+
+
+def camera_of(values: Mapping[str, object], *, hint: str = "") -> Camera:
+    """Return the camera that the options of a command name.
+
+    Args:
+        values: As `camera` in `device.yaml`.
+        hint: What to do where there is no such camera.
+
+    Raises:
+        UsageError: There is none; of its address nothing is said that is secret.
+    """
+    try:
+        return Camera.model_validate(values)
+    except ValidationError as exc:
+        raise UsageError(
+            f"Expected: a camera as in device.yaml. Received: {explain(exc)}.", hint=hint
+        ) from exc
 
 
 def read(path: Path) -> Document[DeviceConfig]:

@@ -3,16 +3,14 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from edge_agent.classifier import Classifier
 from edge_agent.contracts import bundle, config, planogram
 from edge_agent.contracts.config import Camera, DeviceConfig, Polygon
-from edge_agent.contracts.errors import BundleError, UsageError
+from edge_agent.contracts.errors import BundleError
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image
-from edge_agent.contracts.validation import explain
 from edge_agent.contracts.yamlfile import ProblemsError
+from edge_agent.setup import place_of, unknown_below
 from edge_agent.sight import reference_of
 
 
@@ -47,7 +45,7 @@ def scene_of_source(source: str) -> Scene:
     Raises:
         UsageError: The source is none.
     """
-    return Scene(source.partition(":")[0], camera_of(Camera(source="shelf:"), source))
+    return Scene(source.partition(":")[0], config.camera_of({"source": source}))
 
 
 def scene_of_config(path: Path, source: str = "") -> Scene:
@@ -65,33 +63,21 @@ def scene_of_config(path: Path, source: str = "") -> Scene:
     if document.value is None:
         raise ProblemsError(document.problems, hint="`--source` alone shows a camera without any file")
     device = document.value
-    camera = camera_of(device.camera, source) if source else device.camera
+    asked = device.camera.model_dump() | {"source": source or device.camera.source}
     problems: list[str] = []
     model = _model(device, problems)
-    shelf = planogram.read(device.planogram, known_labels=model.labels if model else None)
+    shelf = planogram.read(place_of(device).now, known_labels=model.labels if model else None)
     problems += map(str, shelf.problems)
     return Scene(
         name=device.device,
-        camera=camera,
+        camera=config.camera_of(asked),
         masks=device.privacy.masks,
         shelf=shelf.value,
         reference=reference_of(shelf.value),
         model=model,
-        unknown_below=_unknown_below(device, model),
+        unknown_below=unknown_below(device.rules, model.manifest) if model else 0.0,
         problems=problems,
     )
-
-
-def camera_of(settings: Camera, source: str) -> Camera:
-    """Return settings with another source.
-
-    Raises:
-        UsageError: It is none.
-    """
-    try:
-        return Camera.model_validate(settings.model_dump() | {"source": source})
-    except ValidationError as exc:
-        raise UsageError(f"Expected: --source as in device.yaml. Received: {explain(exc)}.") from exc
 
 
 def _model(device: DeviceConfig, problems: list[str]) -> Classifier | None:
@@ -100,10 +86,3 @@ def _model(device: DeviceConfig, problems: list[str]) -> Classifier | None:
     except BundleError as exc:
         problems.append(f"{device.bundle}  {exc}")
         return None
-
-
-def _unknown_below(device: DeviceConfig, model: Classifier | None) -> float:
-    own = device.rules.unknown_below
-    if own is not None:
-        return own
-    return model.manifest.calibration.unknown_below if model else 0.0

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from edge_agent import setup
 from edge_agent.align import View
 from edge_agent.camera.base import Camera, Frame
 from edge_agent.camera.masked import Masked
@@ -348,6 +349,23 @@ def test_private_places_are_black_in_what_leaves(device: Path, bundle_folder: Pa
             assert picture is not None
             assert picture[:80, :290].max() < 16
             assert picture[100:, 310:].mean() > 60
+
+
+def test_the_planogram_that_holds_is_shown(device: Path, bundle_folder: Path) -> None:
+    """One that came from afar takes the place of the file for an installer, too."""
+    write_device(device, bundle_folder)
+    made = setup.read(device / "device.yaml")
+    made.place.push(made.planogram.model_copy(update={"shelf": "13"}))
+    shown = scene_of_config(device / "device.yaml").shelf
+    assert shown is not None
+    assert shown.shelf == "13"
+
+
+@pytest.mark.parametrize("source", ["ftp://mara:s3cr3t@cam/1", "rtps://cam/1?password=s3cr3t"])
+def test_a_source_that_is_none_is_told_without_its_password(source: str) -> None:
+    with pytest.raises(UsageError, match="rtsp") as told:
+        scene_of_source(source)
+    assert "s3cr3t" not in str(told.value)
 
 
 @pytest.mark.parametrize("program", [["edge_agent.cli", "agent"], ["edge_agent"]])
