@@ -14,7 +14,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from edge_agent.board import Board
 from edge_agent.contracts.config import Metrics
 from edge_agent.contracts.errors import ConfigError, DataError
-from edge_agent.contracts.messages import Ack, Availability, Health, ModelState, decode
+from edge_agent.contracts.messages import Ack, Availability, Health, ModelState, decode, encode
+from edge_agent.contracts.topics import DeviceTopics
+from edge_agent.mqtt import Publication
 from edge_agent.outbox import Outbox
 
 _FRAME_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -178,6 +180,11 @@ class Instruments:
 def _or_nan(value: float | None) -> float:
     """Return what Prometheus shows: a gauge that nobody can read is no number."""
     return nan if value is None else value
+
+
+def published(topics: DeviceTopics, health: Health) -> Publication:
+    """Return the message that a health goes out with: retained, in place of the one before."""
+    return Publication(topics.health, encode(health), retain=True)
 
 
 def notify(text: str) -> None:

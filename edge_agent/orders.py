@@ -24,7 +24,7 @@ from edge_agent.contracts.pictures import read_picture
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.times import rfc3339
 from edge_agent.recalibrate import recalibrated
-from edge_agent.setup import Ready, Setup
+from edge_agent.setup import Ready
 from edge_agent.wishes import Wishes
 
 _JPEG_QUALITY = 90
@@ -44,7 +44,7 @@ class Orders:
 
     def __init__(
         self,
-        now: Callable[[], Setup],
+        now: Callable[[], Ready],
         frames: Callable[[], Sequence[Frame]],
         prepare: Callable[[Ready], None],
         asked: Wishes,
@@ -69,7 +69,7 @@ class Orders:
 
     def _snapshot(self, command: TakeSnapshot) -> Mapping[str, object]:
         """Send the present picture, as masked as everything else here sees it."""
-        if not self._now().config.privacy.snapshots:
+        if not self._now().setup.config.privacy.snapshots:
             raise ConfigError(
                 "Expected: a device whose pictures may leave it. Received: privacy.snapshots is false.",
                 hint="set it in device.yaml, on the device itself",
@@ -95,7 +95,7 @@ class Orders:
         }
 
     def _reload(self, _command: Command) -> Mapping[str, object]:
-        self._prepare(setup.ready(self._now().file))
+        self._prepare(setup.ready(self._now().setup.file))
         return {}
 
     def _restart(self, _command: Command) -> Mapping[str, object]:
@@ -103,7 +103,7 @@ class Orders:
         return {}
 
     def _set_planogram(self, command: SetPlanogram) -> Mapping[str, object]:
-        made = self._now()
+        made = self._now().setup
         with self._room() as room:
             shelf = pushed.received(
                 command.planogram,
@@ -116,7 +116,7 @@ class Orders:
 
     def _recalibrate(self, _command: Command) -> Mapping[str, object]:
         """Let the present picture be the reference, with the slots where it shows them."""
-        made = self._now()
+        made = self._now().setup
         earlier, frame = self._recent(2)
         shelf = recalibrated(made.planogram, made.reference, frame.image, earlier.image)
         with self._room() as room:
@@ -127,16 +127,16 @@ class Orders:
 
     def _take(self, shelf: Planogram) -> Mapping[str, object]:
         """Keep a planogram and go over to it; what `device.yaml` says by now is left for a reload."""
-        made = self._now()
+        made, model = self._now().setup, self._now().model
         path = made.place.push(shelf)
         kept = planogram.read(path, known_labels=made.bundle.manifest.label_names).require()
         other = replace(made, planogram=kept, reference=read_picture(kept.reference))
-        self._prepare(Ready(other, other.classifier()))
+        self._prepare(Ready(other, model))
         return {"planogram": planogram.sha256(kept)}
 
     @contextmanager
     def _room(self) -> Iterator[Path]:
-        folder = self._now().config.state_dir
+        folder = self._now().setup.config.state_dir
         try:
             with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as room:
                 yield Path(room)
@@ -145,7 +145,7 @@ class Orders:
 
     def _recent(self, count: int) -> Sequence[Frame]:
         frames, now = self._frames(), time.monotonic()
-        interval = 1 / self._now().config.camera.fps
+        interval = 1 / self._now().setup.config.camera.fps
         recent = [frame for frame in frames if now - frame.at <= max(_OLD_S, 3 * interval)]
         if len(recent) < count:
             raise DeviceError(

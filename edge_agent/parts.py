@@ -14,18 +14,17 @@ from typing import Any, Generic, TypeVar
 from edge_agent.agent import Agent
 from edge_agent.camera.base import Camera
 from edge_agent.camera.open import open_camera
-from edge_agent.classifier import Classifier
 from edge_agent.contracts import events, messages, planogram
 from edge_agent.contracts.address import address_of
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.errors import ConfigError
 from edge_agent.contracts.messages import Availability
 from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.health import Instruments
-from edge_agent.mqtt import Link, Publication
+from edge_agent.health import Instruments, published
+from edge_agent.mqtt import Link
 from edge_agent.outbox import Limits, Outbox
 from edge_agent.publisher import Publisher
-from edge_agent.setup import Setup
+from edge_agent.setup import Ready
 
 OUTBOX = "outbox.sqlite"
 _SESSION_S = 7 * 24 * 3600
@@ -55,7 +54,7 @@ class Delivery:
 class Parts:
     """Everything that one configuration holds open."""
 
-    setup: Setup
+    ready: Ready
     outbox: Part[Outbox]
     camera: Part[Camera]
     metrics: Part[Callable[[], None]]
@@ -76,8 +75,7 @@ class Parts:
 
 
 def opened(
-    setup: Setup,
-    model: Classifier,
+    ready: Ready,
     *,
     instruments: Instruments,
     wall: Callable[[float], datetime],
@@ -87,8 +85,7 @@ def opened(
     """Open what a configuration needs; its link is not started yet.
 
     Args:
-        setup: Read and checked.
-        model: Of its bundle, proven.
+        ready: Read and checked, its model proven.
         instruments: What the metrics show.
         wall: Turns a moment of the camera's clock into time.
         rng: For back-off.
@@ -97,7 +94,7 @@ def opened(
     Raises:
         KitError: Something cannot be opened; nothing new is left open, and nothing old was touched.
     """
-    device = setup.config
+    setup, device = ready.setup, ready.setup.config
     stock = device.delivery.max_mb, device.delivery.max_days
     seen = device.camera, device.privacy.masks
     with ExitStack() as new:
@@ -135,11 +132,13 @@ def opened(
                 seen,
                 device.hard_examples,
             ),
-            lambda: setup.agent(model, outbox.it, wall, examples=setup.hard_examples(model, wall)),
+            lambda: setup.agent(
+                ready.model, outbox.it, wall, examples=setup.hard_examples(ready.model, wall)
+            ),
             lambda _: None,
         )
         new.pop_all()
-    return Parts(setup, outbox, camera, metrics, delivery, agent)
+    return Parts(ready, outbox, camera, metrics, delivery, agent)
 
 
 def _part(
@@ -188,11 +187,10 @@ def _delivery(device: DeviceConfig, outbox: Outbox, rng: random.Random) -> Deliv
 def link_of(device: DeviceConfig) -> Link:
     """Return a device's link, not started: its session, its last will, acknowledgements and commands."""
     topics = DeviceTopics(device.store, device.device)
-    offline = messages.encode(messages.Health(status=Availability.OFFLINE))
     return Link(
         address_of(device.broker),
         client_id=device.device,
-        will=Publication(topics.health, offline, retain=True),
+        will=published(topics, messages.Health(status=Availability.OFFLINE)),
         subscriptions=(topics.ack, topics.command("+")),
         session_expiry_s=_SESSION_S,
     )

@@ -16,7 +16,7 @@ from edge_agent.contracts.address import address_of
 from edge_agent.contracts.errors import DeviceError, KitError
 from edge_agent.contracts.messages import Availability
 from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.health import Heart, Instruments, notify
+from edge_agent.health import Heart, Instruments, notify, published
 from edge_agent.mqtt import Connected, Disconnected, Notice, Publication, Received, Refused
 from edge_agent.orders import Orders
 from edge_agent.parts import Parts
@@ -60,13 +60,13 @@ class Running:
         self._told_stream = ""
         self._schedule = Schedule.of(self._setup)
         self._warned: dict[str, tuple[str, float]] = {}
-        self._orders = Orders(lambda: self._setup, lambda: self._frames, self._prepare, asked)
+        self._orders = Orders(lambda: self._parts.ready, lambda: self._frames, self._prepare, asked)
         self._requests = Requests(self._setup.config.state_dir)
         self._commands = self._answering()
 
     @property
     def _setup(self) -> Setup:
-        return self._parts.setup
+        return self._parts.ready.setup
 
     @property
     def _topics(self) -> DeviceTopics:
@@ -98,9 +98,7 @@ class Running:
         return self._asked.ending
 
     def _opened(self, ready: Ready, before: Parts | None) -> Parts:
-        return parts.opened(
-            ready.setup, ready.model, instruments=self._instruments, wall=wall, rng=self._rng, before=before
-        )
+        return parts.opened(ready, instruments=self._instruments, wall=wall, rng=self._rng, before=before)
 
     def _begin(self) -> None:
         """Connect where that is still to be done, and remember that this configuration works."""
@@ -138,7 +136,6 @@ class Running:
         if agent.memory is not known:
             # Also where that makes no event: at first sight most slots are as they should be.
             self._snapshot_due = 0.0
-        notify("WATCHDOG=1")
         return True
 
     def _talk(self, until: float) -> None:
@@ -218,18 +215,14 @@ class Running:
             dropped_frames=self._parts.camera.it.dropped,
             model=self._setup.identity,
         )
-        return Publication(self._topics.health, messages.encode(told), retain=True)
+        return published(self._topics, told)
 
     def _say_goodbye(self) -> None:
         try:
             goodbye = self._health(Availability.STOPPED, time.monotonic())
         except DeviceError as exc:
             self._warn("disk", str(exc))
-            goodbye = Publication(
-                self._topics.health,
-                messages.encode(messages.Health(status=Availability.STOPPED)),
-                retain=True,
-            )
+            goodbye = published(self._topics, messages.Health(status=Availability.STOPPED))
         self._parts.delivery.it.link.close(goodbye)
 
     def _warn(self, about: str, text: str) -> None:
@@ -261,19 +254,18 @@ class Running:
                 log.error("the configuration stays as it is: %s", exc)  # noqa: TRY400 - a message for people
         if self._next is None:
             return
-        before, self._parts, self._next = self._parts, self._next, None
-        described, describes = self._description(before.setup), self._description(self._setup)
+        before, following, self._next = self._parts, self._next, None
+        described, describes = self._description(self._setup), self._description(following.ready.setup)
         link = before.delivery.it.link
         if described is not None and describes is None:
             link.publish(Publication(described.topic, b"", retain=True))
-        if before.delivery is not self._parts.delivery:
-            # The topics may be others from now on: here the old device says goodbye.
-            topics = DeviceTopics(before.setup.config.store, before.setup.config.device)
-            stopped = messages.Health(status=Availability.STOPPED, time=wall(time.monotonic()))
-            link.close(Publication(topics.health, messages.encode(stopped), retain=True))
+        if before.delivery is not following.delivery:
+            # Under the topics that hold until now; those to come may be others.
+            self._say_goodbye()
         elif describes is not None:
             link.publish(describes)
-        before.close(but=self._parts)
+        self._parts = following
+        before.close(but=following)
         self._begin()
         self._commands, self._schedule = self._answering(), Schedule.of(self._setup)
         self._snapshot_due = self._health_due = 0.0

@@ -21,8 +21,8 @@ from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.errors import KitError
 from edge_agent.contracts.messages import Availability, Command, SetLogLevel, SetPlanogram
 from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.health import notify
-from edge_agent.mqtt import Connected, Link, Publication, Received
+from edge_agent.health import notify, published
+from edge_agent.mqtt import Connected, Link, Received
 from edge_agent.parts import link_of
 from edge_agent.setup import Ready
 from edge_agent.wishes import Wishes
@@ -53,7 +53,7 @@ def wait(path: Path, last: DeviceConfig, why: str, asked: Wishes) -> Ready | Non
         return safe.run()
     finally:
         stopped = messages.Health(status=Availability.STOPPED, safe_mode=safe.why[:_LONGEST_WHY])
-        link.close(Publication(safe.topics.health, messages.encode(stopped), retain=True))
+        link.close(published(safe.topics, stopped))
 
 
 class _Safe:
@@ -105,8 +105,7 @@ class _Safe:
             uptime_s=round(now - self._began, 1),
             safe_mode=self.why[:_LONGEST_WHY],
         )
-        told = Publication(self.topics.health, messages.encode(health), retain=True)
-        return self._link.publish(told) is not None
+        return self._link.publish(published(self.topics, health)) is not None
 
     def _try(self) -> None:
         try:

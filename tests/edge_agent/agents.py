@@ -49,6 +49,18 @@ class Running:
             lambda leaf, value: leaf == f"reply/{name}" and value["request"] == request, f"reply to {name}"
         )
 
+    def ask_until(self, name: str, *, sorry: tuple[str, ...], **payload: object) -> dict[str, Any]:
+        """Ask again while the error has one of these words.
+
+        The agent may just have begun, and have seen nothing yet; or an arm is before the shelf.
+        """
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            reply = self.ask(name, **payload)
+            if not any(word in reply.get("error", "") for word in sorry) or time.monotonic() > end:
+                return reply
+            time.sleep(0.5)
+
     def tell(self, name: str, payload: bytes, *, retain: bool = False) -> None:
         """Send a command, whatever it is."""
         assert self._link.publish(Publication(TOPICS.command(name), payload, retain=retain)) is not None

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,8 +79,9 @@ def test_pictures_leave_the_device_only_masked_and_only_where_they_may(
     config = write_device(device, bundle_folder, port=mosquitto.port, privacy=privacy)
     with running(mosquitto, config) as agent:
         agent.state()
-        told = agent.ask("snapshot", width=640)
-        assert (told["ok"], told["width"], told["height"]) == (True, 640, 360)
+        told = agent.ask_until("snapshot", sorry=("recent",), width=640)
+        assert told["ok"], told
+        assert (told["width"], told["height"]) == (640, 360)
         picture = cv2.imdecode(np.frombuffer(base64.b64decode(told["picture"]), np.uint8), cv2.IMREAD_COLOR)
         assert picture is not None
         assert picture.shape == (360, 640, 3)
@@ -128,11 +128,7 @@ def test_the_reference_can_be_taken_anew(mosquitto: Mosquitto, device: Path, bun
     config = write_device(device, bundle_folder, port=mosquitto.port)
     with running(mosquitto, config) as agent:
         before = agent.state()
-        reply = agent.ask("recalibrate")
-        # The agent may just have begun, or an arm be before the shelf; then it is asked for again.
-        while not reply["ok"] and ("recent" in reply["error"] or "moves" in reply["error"]):
-            time.sleep(1)
-            reply = agent.ask("recalibrate")
+        reply = agent.ask_until("recalibrate", sorry=("recent", "moves"))
         assert reply["ok"], reply
         after = agent.state(lambda state: state["planogram"]["sha256"] == reply["planogram"])
         assert after["planogram"]["sha256"] != before["planogram"]["sha256"]

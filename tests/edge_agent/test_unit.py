@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 from edge_agent.contracts.errors import UsageError
+from edge_agent.contracts.times import rfc3339
 from edge_agent.mqtt import Link, Received
 from edge_agent.unit import NAME, command, installed, rendered
 from tests.brokers import Mosquitto, subscribed, wait_for
@@ -307,9 +309,10 @@ def test_a_hanging_agent_is_started_again_and_knows_what_it_knew(
             assert supervisor.process is not None
             hung = supervisor.process.pid
             os.kill(hung, signal.SIGSTOP)
+            stopped = rfc3339(datetime.now(UTC))
             supervisor.watch()
             assert supervisor.process.pid != hung
-            after = seen_shelf(listener, before["time"])
+            after = seen_shelf(listener, stopped)
             assert supervisor.hear(60) == "WATCHDOG=1"
             supervisor.process.send_signal(signal.SIGTERM)
             assert supervisor.process.wait(60) == 0
