@@ -119,7 +119,7 @@ def lazy_group(places: Mapping[str, str]) -> type[TyperGroup]:
     A device starts one command, and must not wait for what the others need.
 
     Args:
-        places: `module:function` of each command, by its name.
+        places: `module:function` of each command by its name, or `module:app` of a group of them.
     """
 
     class LazyGroup(TyperGroup):
@@ -129,9 +129,14 @@ def lazy_group(places: Mapping[str, str]) -> type[TyperGroup]:
         def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
             if cmd_name not in places:
                 return super().get_command(ctx, cmd_name)
-            module, _, function = places[cmd_name].partition(":")
+            module, _, name = places[cmd_name].partition(":")
+            place = getattr(importlib.import_module(module), name)
+            if isinstance(place, typer.Typer):
+                group = typer.main.get_command(place)
+                group.name = cmd_name
+                return group
             alone = new_app()
-            alone.command(cmd_name)(getattr(importlib.import_module(module), function))
+            alone.command(cmd_name)(place)
             return typer.main.get_command(alone)
 
     return LazyGroup

@@ -161,6 +161,66 @@ class Reply(Message):
     error: str | None = None
 
 
+class UpdatePhase(StrEnum):
+    """How far a device is with what a rollout desires."""
+
+    IDLE = "idle"
+    WAITING = "waiting"
+    DOWNLOADING = "downloading"
+    VERIFIED = "verified"
+    STAGED = "staged"
+    TRIAL = "trial"
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled_back"
+    REFUSED = "refused"
+
+
+class Desired(Message):
+    """What a rollout wants a device to run: retained; an empty payload takes it back.
+
+    `attempt` is raised to offer a release again that a device has rolled back. `window` is the time of
+    day, in the device's zone, in which an update may start; `deadline` is when the rollout counts the
+    device as overdue.
+    """
+
+    rollout: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    attempt: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    release: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    not_before: Timestamp | None = None
+    deadline: Timestamp | None = None
+    window: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")] | None = None
+
+
+class Reported(Message):
+    """How far a device is: retained. `good` is the release that it falls back to."""
+
+    rollout: str | None = None
+    attempt: int | None = None
+    release: int | None = None
+    phase: UpdatePhase
+    good: int | None = None
+    reason: str | None = None
+    boot_id: str | None = None
+    time: Timestamp | None = None
+
+
+class CertificateRequest(Message):
+    """`cert/request`: a PKCS #10 request in PEM, signed with the key that it asks for."""
+
+    request: Annotated[str, Field(min_length=1, max_length=64)]
+    csr: Annotated[str, Field(max_length=16_384)]
+
+
+class CertificateResponse(Message):
+    """`cert/response`: the certificate in PEM with what it was signed by, or why there is none."""
+
+    request: Annotated[str, Field(min_length=1, max_length=64)]
+    ok: bool
+    certificate: str | None = None
+    ca: str | None = None
+    error: str | None = None
+
+
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
