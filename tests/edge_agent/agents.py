@@ -49,7 +49,7 @@ class Running:
             lambda leaf, value: leaf == f"reply/{name}" and value["request"] == request, f"reply to {name}"
         )
 
-    def ask_until(self, name: str, *, sorry: tuple[str, ...], **payload: Any) -> dict[str, Any]:
+    def ask_until(self, name: str, *, sorry: tuple[str, ...], **payload: Any) -> dict[str, Any]:  # noqa: ANN401 - of any command
         """Ask again while the error has one of these words.
 
         The agent may just have begun, and have seen nothing yet; or an arm is before the shelf.
