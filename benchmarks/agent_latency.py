@@ -14,7 +14,6 @@ committed it by then.
 import itertools
 import os
 import random
-import socket
 import statistics
 import subprocess
 import sys
@@ -32,7 +31,7 @@ import measured
 import numpy as np
 import typer
 
-from deploy.demo.stages import broker_command, running, wait_for_port
+from deploy.demo.stages import broker_command, free_port, running, wait_for_port
 from edge_agent.camera.shelf.files import write_scene
 from edge_agent.contracts import events
 from edge_agent.contracts.address import Address
@@ -108,9 +107,9 @@ def main(
 
 @contextmanager
 def _broker(folder: Path) -> Iterator[Place]:
-    port = _free_port()
+    port = free_port()
     command = broker_command(folder / "broker", port, folder / "setup.log")
-    camera = _free_port()
+    camera = free_port()
     serving = [
         sys.executable,
         "-m",
@@ -128,12 +127,6 @@ def _broker(folder: Path) -> Iterator[Place]:
         wait_for_port(broker, port)
         wait_for_port(still, camera)
         yield Place(folder, port, camera)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _cold(place: Place, bundle: Path, starts: int) -> dict[str, Any]:
@@ -203,7 +196,7 @@ def _memory_mb(pid: int) -> float:
 def _events(place: Place, count: int) -> dict[str, Any]:
     """Send events through outbox, publisher, broker and recorder, and messages through the broker alone."""
     database = f"sqlite:///{place.folder / 'recorder.sqlite'}"
-    recorder = [sys.executable, "-m", "dashboard", "--database", database, "--port", str(_free_port())]
+    recorder = [sys.executable, "-m", "dashboard", "--database", database, "--port", str(free_port())]
     recorder += ["--broker", f"mqtt://127.0.0.1:{place.port}"]
     with running("recorder", place.folder / "recorder.log", recorder):
         whole = _delivered(place, count)

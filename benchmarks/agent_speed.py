@@ -75,7 +75,7 @@ def every_slot(scene: Scene, kit: bundle.Bundle, count: int, rounds: int) -> dic
     model, figures = Classifier(kit), dict[str, Any]()
     for name, skew in (("upright", 0), ("quads", _SKEW)):
         shelf = scene.shelf(count, model.labels, skew=skew)
-        crops = slots.cut(scene.frames[0], shelf, np.eye(3), model.height, model.width)
+        crops = slots.crops(scene.frames[0], slots.corners(shelf), np.eye(3), model.height, model.width)
         agent = Watch(shelf, scene.reference, model, refresh_s=NEVER_FRESH)
         ways = {"bare": agent_others.bare(kit.model, crops), "agent": agent.see}
         if not skew:

@@ -9,18 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from convert import edgetpu, pages
 from convert.flatbuffer import Tensor, floats
 from convert.inspect_model import Description
+from edge_agent.contracts.pictures import jpeg
 from edge_agent.contracts.preprocess import fit
 
 ROWS = 1000
 """Shown at most of anything: forged files may have a million operators."""
 _NAME = 60
+_JPEG_QUALITY = 95
 
 
 def write_html(path: Path, shown: Description, mapping: list[edgetpu.Mapping] | None) -> None:
@@ -150,8 +151,8 @@ def data_uri(picture: NDArray[np.uint8]) -> str:
     scale = min(1.0, 96 / max(picture.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
     small = fit(np.ascontiguousarray(picture[..., ::-1]), height, width)
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(small[..., ::-1]))
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+    data = jpeg(np.asarray(small[..., ::-1], np.uint8), _JPEG_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
 def page_json(shown: Description, mapping: list[edgetpu.Mapping] | None) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """Crops for people and for training: each slot at its own size, and the JPEG that it is kept as."""
 
-import cv2
 import numpy as np
 
 from edge_agent import slots
 from edge_agent.align import Matrix
+from edge_agent.contracts import pictures
 from edge_agent.contracts.preprocess import Image
 from edge_agent.slots import Corners
 
@@ -27,5 +27,4 @@ def cut(frame: Image, place: Corners, to_frame: Matrix) -> Image:
 
 def jpeg(picture: Image) -> bytes:
     """Return a picture, uint8, (height, width, 3), RGB, as JPEG: so good that training sees no difference."""
-    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return bytes(data)
+    return pictures.jpeg(np.asarray(picture[..., ::-1], np.uint8), _QUALITY)

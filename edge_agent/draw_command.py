@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import cv2
 import typer
 from pydantic import ValidationError
 
@@ -19,6 +18,7 @@ from edge_agent.contracts.command import print_json
 from edge_agent.contracts.errors import DataError, DeviceError, UsageError
 from edge_agent.contracts.files import written_beside
 from edge_agent.contracts.photos import read_picture
+from edge_agent.contracts.pictures import jpeg
 from edge_agent.contracts.planogram import Planogram, Product, Slot
 from edge_agent.contracts.preprocess import Image
 from edge_agent.contracts.validation import explain
@@ -289,7 +289,7 @@ def _write(out: Path, made: Planogram, picture: Image, known: list[str] | None) 
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".tmp-", dir=out) as room:
             staged = Path(room)
-            _write_jpeg(staged / REFERENCE, picture)
+            (staged / REFERENCE).write_bytes(jpeg(picture, _QUALITY))
             planogram.write(made, staged / PLANOGRAM)
             document = planogram.read(staged / PLANOGRAM, known_labels=known)
             if document.problems:
@@ -297,17 +297,12 @@ def _write(out: Path, made: Planogram, picture: Image, known: list[str] | None) 
                 told = [replace(item, file=out / PLANOGRAM, line=None) for item in document.problems]
                 raise ProblemsError(told, hint="nothing was written")
             # Drawn on what was written, which is what the agent will compare frames with.
-            _write_jpeg(staged / PICTURE, drawn(read_picture(staged / REFERENCE), made))
+            (staged / PICTURE).write_bytes(jpeg(drawn(read_picture(staged / REFERENCE), made), _QUALITY))
             for name in (REFERENCE, PICTURE, PLANOGRAM):
                 with written_beside(out / name) as fresh:
                     shutil.copyfile(staged / name, fresh)
     except OSError as exc:
         raise DataError(f"Expected: to write into --out {out}. Received: {exc.strerror}.") from exc
-
-
-def _write_jpeg(path: Path, picture: Image) -> None:
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    path.write_bytes(data.tobytes())
 
 
 def _show(path: Path, out: Path, *, as_json: bool) -> None:
@@ -318,7 +313,7 @@ def _show(path: Path, out: Path, *, as_json: bool) -> None:
     picture = read_picture(made.reference)
     try:
         with written_beside(out) as fresh:
-            _write_jpeg(fresh, drawn(picture, made))
+            fresh.write_bytes(jpeg(drawn(picture, made), _QUALITY))
     except OSError as exc:
         raise DataError(f"Expected: to write --out {out}. Received: {exc.strerror}.") from exc
     if as_json:

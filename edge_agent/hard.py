@@ -42,7 +42,6 @@ _MARGIN = 0.2
 _COPY_LEVELS = 3.5
 """Thumbnails in usual light differ by 2 on average in noise, shake and drifting light of rendered slots (by 3
 in a real clip), by 4 with another packet of the same product, by 20 with another product."""
-_LIGHT = 118.0
 _EVERY_S = 60.0
 _REMEMBERED = 32
 """Crops of each slot that a new one is compared with."""
@@ -150,13 +149,8 @@ def thumb(picture: Image) -> NDArray[np.uint8]:
 
 def alike(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
     """Return whether two thumbnails are of near copies, whatever the light."""
-    apart = np.abs(_in_usual_light(one) - _in_usual_light(other))
-    return bool(apart.mean() < _COPY_LEVELS)
-
-
-def _in_usual_light(small: NDArray[np.uint8]) -> NDArray[np.float32]:
-    levels = small.astype(np.float32)
-    return np.asarray(levels * (_LIGHT / max(float(levels.mean()), 8.0)), np.float32)
+    first, second = slots.in_usual_light(np.stack((one, other)))
+    return bool(np.abs(first - second).mean() < _COPY_LEVELS)
 
 
 class HardExamples:

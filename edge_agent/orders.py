@@ -20,7 +20,7 @@ from edge_agent.commands import Handler, set_log_level
 from edge_agent.contracts import planogram
 from edge_agent.contracts.errors import ConfigError, DeviceError, UsageError
 from edge_agent.contracts.messages import Command, SetLogLevel, SetPlanogram, TakeSnapshot
-from edge_agent.contracts.pictures import read_picture
+from edge_agent.contracts.pictures import jpeg, read_picture
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.times import rfc3339
 from edge_agent.recalibrate import recalibrated
@@ -80,7 +80,7 @@ class Orders:
             tall = max(round(image.shape[0] * command.width / wide), 1)
             small = cv2.resize(image, (command.width, tall), interpolation=cv2.INTER_AREA)
             image = np.asarray(small, np.uint8)
-        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        data = jpeg(image, _JPEG_QUALITY)
         if len(data) > _MOST_BYTES:
             raise UsageError(
                 f"Expected: a picture of at most {_MOST_BYTES} bytes. Received: {len(data)}.",
@@ -91,7 +91,7 @@ class Orders:
             "width": image.shape[1],
             "height": image.shape[0],
             "content_type": "image/jpeg",
-            "picture": base64.b64encode(data.tobytes()).decode(),
+            "picture": base64.b64encode(data).decode(),
         }
 
     def _reload(self, _command: Command) -> Mapping[str, object]:

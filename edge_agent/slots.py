@@ -37,19 +37,6 @@ def corners(planogram: Planogram) -> Corners:
     return np.array([slot.quad for slot in planogram.slots], np.float64).reshape(-1, 4, 2)
 
 
-def cut(frame: Image, planogram: Planogram, to_frame: Matrix, height: int, width: int) -> Crops:
-    """Return a crop of each slot, in the planogram's order: uint8, (slots, height, width, 3), RGB.
-
-    Args:
-        frame: uint8, (H, W, 3), BGR.
-        planogram: Quads in px of its reference.
-        to_frame: From px of the reference to px of the frame, (3, 3).
-        height: Of a crop, px.
-        width: Of a crop, px.
-    """
-    return crops(frame, corners(planogram), to_frame, height, width)
-
-
 def crops(frame: Image, places: Corners, to_frame: Matrix, height: int, width: int) -> Crops:
     """Return a crop of each quad: uint8, (slots, height, width, 3), RGB.
 
@@ -162,16 +149,16 @@ class Stillness:
             The new memory, and for each slot whether it stands still: a hand, or goods on their
             way, move; light that changes as a whole does not count.
         """
-        now = _in_usual_light(grey)
+        now = in_usual_light(grey)
         if self.before is None:
             return Stillness(now), np.zeros(len(now), np.bool_)
         changed = np.count_nonzero(np.abs(now - self.before) > _CHANGED_LEVELS, axis=1)
         return Stillness(now), np.asarray(changed < _MOVING_SHARE * now.shape[1], np.bool_)
 
 
-def _in_usual_light(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return grey thumbnails as if the light had its usual strength: float32, (slots, 16 * 12)."""
-    levels = grey.reshape(len(grey), -1).astype(np.float32)
+def in_usual_light(thumbs: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return thumbnails, (n, height, width[, 3]), as if each had the usual light: float32, (n, values)."""
+    levels = thumbs.reshape(len(thumbs), -1).astype(np.float32)
     light = levels.mean(axis=1, keepdims=True)
     return np.asarray(levels * (_LIGHT / np.maximum(light, 8.0)), np.float32)
 

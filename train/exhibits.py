@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.contracts.photos import Pictures
+from edge_agent.contracts.pictures import jpeg
 from edge_agent.contracts.preprocess import fit
 from edge_agent.contracts.scoring import Floats
 
@@ -31,8 +32,8 @@ def data_uri(picture: Picture) -> str:
     turned = picture[..., ::-1]
     if scale < 1:
         turned = fit(picture, max(round(height * scale), 1), max(round(width * scale), 1))
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(turned), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+    data = jpeg(np.asarray(turned, np.uint8), _QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
 def mistakes(holdout: Pictures, probabilities: Floats, labels: list[str]) -> list[dict[str, Any]]:

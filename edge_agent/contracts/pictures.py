@@ -84,6 +84,12 @@ def read_picture(path: Path, *, as_named: bool = False) -> Image:
     return np.asarray(picture, np.uint8)
 
 
+def jpeg(picture: Image, quality: int) -> bytes:
+    """Return a picture, uint8, (height, width, 3), BGR, as JPEG of a quality from 0 to 100."""
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(picture), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
+
+
 def kind_of(data: bytes) -> str:
     """Return what kind of picture or video a file's first bytes belong to, in words."""
     for offset, signature, kind in _SIGNATURES:

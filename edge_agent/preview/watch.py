@@ -18,6 +18,7 @@ from edge_agent.align import Matrix, moved
 from edge_agent.camera.base import Camera, Frame
 from edge_agent.contracts.errors import KitError
 from edge_agent.contracts.events import CameraFault
+from edge_agent.contracts.pictures import jpeg
 from edge_agent.contracts.preprocess import Image
 from edge_agent.preview.meters import Detail, seen_part
 from edge_agent.preview.scene import Scene
@@ -53,17 +54,12 @@ class Shot:
         image = self.image
         while image.shape[1] > _WIDEST:
             image = np.asarray(cv2.pyrDown(image), np.uint8)
-        return _encoded(image, _QUALITY)
+        return jpeg(image, _QUALITY)
 
     @cached_property
     def best_jpeg(self) -> bytes:
         """The picture at full size, fit for a reference picture."""
-        return _encoded(self.image, _BEST_QUALITY)
-
-
-def _encoded(image: Image, quality: int) -> bytes:
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return data.tobytes()
+        return jpeg(self.image, _BEST_QUALITY)
 
 
 class Watch:

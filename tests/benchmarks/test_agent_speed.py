@@ -69,7 +69,7 @@ def test_every_slot_means_every_slot_and_the_gate_asks_about_none(scene: Scene) 
 def test_the_alternatives_that_can_be_measured_answer_as_the_model_does(scene: Scene) -> None:
     model = Classifier(KIT)
     shelf = scene.shelf(4, model.labels)
-    crops = slots.cut(scene.frames[0], shelf, np.eye(3), model.height, model.width)
+    crops = slots.crops(scene.frames[0], slots.corners(shelf), np.eye(3), model.height, model.width)
     expected = model.scores(crops).argmax(axis=1)
     assert agent_others.bare(KIT.model, crops)(scene.frames[0]) is None
     ways, missing = agent_others.ready(KIT.model, None, shelf)

@@ -220,7 +220,7 @@ def test_a_picture_that_is_the_same_to_the_last_bit_for_long_is_frozen() -> None
 
 
 def test_crops_are_those_of_the_one_preprocessing() -> None:
-    crops = slots.cut(REFERENCE, SHELF, np.eye(3), 48, 32)
+    crops = slots.crops(REFERENCE, slots.corners(SHELF), np.eye(3), 48, 32)
     assert crops.shape == (16, 48, 32, 3)
     quad = np.array(SHELF.slots[2].quad, np.float32)
     assert (crops[2] == crop(REFERENCE, quad, 48, 32)).all()

@@ -14,6 +14,7 @@ from edge_agent.contracts import planogram
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.files import written_beside
 from edge_agent.contracts.photos import Progress
+from edge_agent.contracts.pictures import jpeg
 from edge_agent.contracts.preprocess import Image
 
 _JPEG_QUALITY = 92
@@ -43,7 +44,7 @@ def write_photos(folder: Path, *, seed: int, count: int, progress: Progress[tupl
             for number, (label, image) in enumerate(progress(shots(seed, count), count * len(LABELS))):
                 place = staged / label
                 place.mkdir(exist_ok=True)
-                _write_jpeg(place / f"{number:05d}.jpg", image, _JPEG_QUALITY)
+                (place / f"{number:05d}.jpg").write_bytes(jpeg(image, _JPEG_QUALITY))
 
 
 def write_scene(folder: Path, *, seed: int, minutes: int | None = None) -> None:
@@ -62,7 +63,7 @@ def write_scene(folder: Path, *, seed: int, minutes: int | None = None) -> None:
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with written_beside(reference) as staged:
-            _write_jpeg(staged, film.reference(), _REFERENCE_QUALITY)
+            staged.write_bytes(jpeg(film.reference(), _REFERENCE_QUALITY))
         with written_beside(folder / "planogram.yaml") as staged:
             planogram.write(truth.planogram(Path(reference.name)), staged)
         with written_beside(folder / "script.json") as staged:
@@ -105,8 +106,3 @@ def _writing(place: Path) -> Iterator[None]:
             f"Expected: a place that can be written. Received: {place}: {exc.strerror}.",
             hint="check that its folder exists, that it may be written, and that the disk has room",
         ) from exc
-
-
-def _write_jpeg(path: Path, image: Image, quality: int) -> None:
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    path.write_bytes(data.tobytes())
