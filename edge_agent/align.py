@@ -42,7 +42,8 @@ _STEP_PX = 0.04
 """The last step is made as well; what it leaves is a fraction of it."""
 _FAR_LEVELS = 12.0
 _NEAR_LEVELS = 8.0
-_TOGETHER_SHARE = 0.5
+_TOGETHER_SHARE = 0.4
+"""Of the reference's edges where it is: 0.47 to 0.9, with changed stock and an arm; elsewhere: 0.25."""
 _SAME_PX = 2.5
 """Of a picture 640 px wide: how far two measurements by features may be apart."""
 _CHECK_S = 300.0
@@ -171,11 +172,16 @@ class Aligner:
         far = self.apart(move, unmoved)
         if far < _STILL_PX:
             return Alignment(View.ALIGNED, unmoved, move)
-        return Alignment(View.MOVED if far > _MOVED_SHARE * self._shape[1] else View.ALIGNED, move, move)
+        return Alignment(View.MOVED if far > self.shaken_px else View.ALIGNED, move, move)
 
     def apart(self, one: Matrix, other: Matrix) -> float:
         """Return how far two moves of the reference take a corner of it apart, px."""
         return float(np.linalg.norm((one - other)[:2] @ self._corners, axis=0).max())
+
+    @property
+    def shaken_px(self) -> float:
+        """How far a corner of the reference goes at most without the camera having moved, px."""
+        return float(_MOVED_SHARE * self._shape[1])
 
     def alike(self, one: Matrix, other: Matrix) -> bool:
         """Return whether two moves differ by no more than two measurements by features do."""
@@ -325,23 +331,26 @@ class Follower:
             return self._aligner.judged(None, frame)
         move = self._followed(glance)
         if move is None or self._checked is None or at - self._checked >= _CHECK_S:
-            move = self._searched(move, frame, glance)
-            self._checked = at
+            move = self._searched(move, frame, glance, at)
+        else:
+            self._found = None
         self._last = self._last if move is None else move
         return self._aligner.judged(move, frame)
 
     def _followed(self, glance: Glance) -> Matrix | None:
-        """Look where the shelf was last; from the reference where the last anchor has become too old."""
-        move = self._anchor.follow(glance, self._last)
-        if move is None and self._anchor is not self._reference:
-            move = self._reference.follow(glance, self._last)
-            self._anchor = self._anchor if move is None else self._reference
-        return move
+        """Look where the shelf was last; from a later picture only while the reference cannot tell."""
+        later = self._anchor is not self._reference
+        for guess in (self._last, None) if later else (self._last,):
+            move = self._reference.follow(glance, guess)
+            if move is not None:
+                self._anchor = self._reference
+                return move
+        return self._anchor.follow(glance, self._last) if later else None
 
-    def _searched(self, followed: Matrix | None, frame: Image, glance: Glance) -> Matrix | None:
+    def _searched(self, followed: Matrix | None, frame: Image, glance: Glance, at: float) -> Matrix | None:
         """Look for the reference by its features; from there it is followed from now on."""
         before, found = self._found, self._aligner.search(frame)
-        self._found = found
+        self._found, self._checked = found, at
         if found is None:
             return followed
         # Features alone are off by up to a px, and every later frame would be as well.
@@ -349,12 +358,20 @@ class Follower:
         if exact is not None and self._aligner.alike(exact, found):
             self._anchor = self._reference
             return exact
-        if followed is not None and self._aligner.alike(followed, found):
+        sure = self._anchor is self._reference or (
+            followed is not None and self._aligner.alike(followed, found)
+        )
+        if followed is not None and sure:
             return followed
-        # Half a hand before the lens matches anything: what one frame says alone is true for no other.
+        # Half a hand before the lens matches anything, and where an arm hides much of the shelf the features
+        # that are left are px off: what one frame says alone must be true for the next as well.
         if before is not None and self._aligner.alike(before, found):
             self._anchor = Anchor.of(glance, found)
-        return found
+            return found
+        self._checked = None
+        near = self._last is not None and self._aligner.apart(self._last, found) < self._aligner.shaken_px
+        kept = self._last if near else found
+        return kept if followed is None else followed
 
 
 def moved(points: NDArray[np.float64], transform: Matrix) -> NDArray[np.float64]:
