@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # as documented
 
 from edge_agent.contracts.errors import ConfigError, UsageError
 from edge_agent.contracts.files import written_beside

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import cast
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # as documented
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import (  # type: ignore[attr-defined] - it says them in its documentation
+from tuf.api.metadata import (  # type: ignore[attr-defined]  # as documented
     Metadata,
     MetaFile,
     Role,
@@ -262,7 +261,7 @@ class Repository:
             raise DataError(f"Expected: metadata of the repository. Received: {path}: {exc}.") from exc
         if not isinstance(found.signed, kind):
             raise DataError(f"Expected: {role}. Received: {path}: {found.signed.type}.")
-        return cast("Metadata[T]", found)
+        return found
 
     def _write(self, made: Metadata[T], signers: Iterable[CryptoSigner]) -> None:
         made.signatures.clear()

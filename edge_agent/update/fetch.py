@@ -8,14 +8,15 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 
 from tuf.api import exceptions
-from tuf.api.metadata import Root, TargetFile  # type: ignore[attr-defined] - documented
+from tuf.api.metadata import Root, TargetFile  # type: ignore[attr-defined]  # as documented
 from tuf.ngclient.config import UpdaterConfig
 from tuf.ngclient.updater import Updater
 
@@ -163,7 +164,7 @@ class Repository:
         if there == component.size:
             return
         chunks, resumed = self._source(component, there)
-        with part.open("ab" if resumed else "wb") as file:
+        with closing(chunks), part.open("ab" if resumed else "wb") as file:
             there = there if resumed else 0
             for chunk in chunks:
                 there += len(chunk)
@@ -179,20 +180,21 @@ class Repository:
         if there < component.size:
             raise unreachable(self._url, EOFError(f"{there} of {component.size} bytes, then it hung up"))
 
-    def _source(self, component: Component, offset: int) -> tuple[Iterator[bytes], bool]:
+    def _source(self, component: Component, offset: int) -> tuple[Generator[bytes, None, None], bool]:
         url = f"{self._url}/targets/{component.target}"
         try:
             chunks, partial = self._wire.resumed(url, offset)
         except exceptions.DownloadHTTPError as exc:
             raise _absent(component.target, exc) from exc
-        except OSError as exc:
+        except (OSError, HTTPException) as exc:
             raise unreachable(self._url, exc) from exc
         return self._guarded(chunks), partial
 
-    def _guarded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def _guarded(self, chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
         try:
-            yield from chunks
-        except (OSError, ValueError, EOFError) as exc:
+            with closing(chunks):
+                yield from chunks
+        except (OSError, HTTPException) as exc:
             raise unreachable(self._url, exc) from exc
 
     def _target(self, name: str) -> TargetFile:
@@ -262,7 +264,7 @@ class Repository:
             raise EndlessError(f"Expected: metadata of its size. Received: more, and no end: {exc}.") from exc
         except exceptions.DownloadHTTPError as exc:
             raise _absent("metadata", exc) from exc
-        except (exceptions.DownloadError, OSError) as exc:
+        except (exceptions.DownloadError, HTTPException, OSError) as exc:
             raise unreachable(self._url, exc) from exc
 
     def _kept(self, folder: Path) -> None:

@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from tuf.api import exceptions
-from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined] - documented
+from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]  # as documented
 
 from edge_agent.contracts.errors import BundleError
 

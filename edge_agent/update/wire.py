@@ -5,7 +5,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
-from tuf.api.exceptions import DownloadHTTPError, SlowRetrievalError
+from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError, SlowRetrievalError
 from tuf.ngclient.fetcher import FetcherInterface
 
 from edge_agent.contracts.errors import ConfigError, ServiceError
@@ -97,30 +97,37 @@ class Wire(FetcherInterface):
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return a file of metadata; remembered, to tell why it was refused."""
-        data = super().download_bytes(url, max_length)
-        self.last = (url.rpartition("/")[2], data)
-        return data
+        data = bytearray()
+        with closing(self._fetch(url)) as chunks:
+            for chunk in chunks:
+                data += chunk
+                if len(data) > max_length:
+                    raise DownloadLengthMismatchError(f"{url} is longer than {max_length} bytes")
+        self.last = (url.rpartition("/")[2], bytes(data))
+        return bytes(data)
 
-    def _fetch(self, url: str) -> Iterator[bytes]:
+    def _fetch(self, url: str) -> Generator[bytes, None, None]:
         source, _ = self._opened(url, 0)
         return self._metadata(source, url)
 
-    def _metadata(self, source: AbstractContextManager[IO[bytes]], url: str) -> Iterator[bytes]:
+    def _metadata(self, source: AbstractContextManager[IO[bytes]], url: str) -> Generator[bytes, None, None]:
         end = self._clock() + _METADATA_S
         for chunk in self._chunks(source):
             yield chunk
             if self._clock() > end:
                 raise SlowRetrievalError(f"{url} took more than {_METADATA_S:.0f} s")
 
-    def _chunks(self, source: AbstractContextManager[IO[bytes]]) -> Iterator[bytes]:
+    def _chunks(self, source: AbstractContextManager[IO[bytes]]) -> Generator[bytes, None, None]:
         with source as file:
             # read1 gives what is there: a slow link must not wait for a whole chunk.
             read = getattr(file, "read1", file.read)
             while chunk := read(_CHUNK):
                 self.moved += len(chunk)
                 yield chunk
+            if missing := getattr(file, "length", 0):
+                raise ConnectionError(f"it hung up {missing} bytes before the end")
 
-    def resumed(self, url: str, offset: int) -> tuple[Iterator[bytes], bool]:
+    def resumed(self, url: str, offset: int) -> tuple[Generator[bytes, None, None], bool]:
         """Return a file's bytes from an offset on, and whether the source could begin there.
 
         Raises:
