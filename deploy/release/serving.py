@@ -21,7 +21,7 @@ class _Files(SimpleHTTPRequestHandler):
     sys_version = ""
     timeout = 60
 
-    def send_head(self) -> BinaryIO | None:  # type: ignore[override]
+    def send_head(self) -> BinaryIO | None:
         """Answer with a file from where the client wants it."""
         path = Path(self.translate_path(self.path))
         inside = path.resolve().is_relative_to(Path(self.directory).resolve())
