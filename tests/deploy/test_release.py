@@ -92,6 +92,21 @@ def test_from_a_bundle_to_a_device_that_has_it(
     ]
 
 
+def test_the_same_content_is_the_same_release(
+    fleet: Fleet, wheels: Path, bundle_folder: Path, kit: Kit
+) -> None:
+    create = ("deploy", "release", "create", "--fleet", fleet.folder, "--bundle", bundle_folder)
+    again = (*create, "--number", 7, "--created", "2026-11-26T09:00:00Z", "--runtime", wheels)
+    kit(*again)
+    files = {path: path.read_bytes() for path in (fleet.repository / "targets").rglob("*") if path.is_file()}
+    kit(*again)
+    assert {path: path.read_bytes() for path in files} == files
+    assert {path for path in (fleet.repository / "targets").rglob("*") if path.is_file()} == set(files)
+    other = kit(*again, "--downgrade", code=6)
+    assert "another release already" in other.stderr
+    assert "above 7" in kit(*create, "--number", 3, "--runtime", wheels, code=2).stderr
+
+
 def test_a_bundle_that_does_not_prove_itself_is_no_release(
     fleet: Fleet, wheels: Path, bundle_folder: Path, kit: Kit, tmp_path: Path
 ) -> None:
