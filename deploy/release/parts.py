@@ -12,7 +12,7 @@ from pathlib import Path
 from deploy.demo.stages import run_stage
 from deploy.release.pack import files_below, pack
 from edge_agent.contracts import bundle
-from edge_agent.contracts.errors import BundleError, DataError, UsageError
+from edge_agent.contracts.errors import BundleError, DataError, KitError, UsageError
 from edge_agent.contracts.release import Component
 
 _DISTRIBUTION = "shelfkit"
@@ -31,7 +31,7 @@ def bundle_component(folder: Path, into: Path, room: Path) -> Component:
     found = bundle.read(folder)
     try:
         run_stage(room / "verify.log", "convert", "verify", str(folder))
-    except Exception as exc:
+    except KitError as exc:
         raise BundleError(f"Expected: a bundle that proves itself. Received: {folder}: {exc}") from exc
     names = [bundle.MANIFEST, *found.manifest.files]
     return pack(found.manifest.name, found.manifest.version, {name: folder / name for name in names}, into)

@@ -18,9 +18,10 @@ from cryptography.x509.oid import NameOID
 
 from deploy.fleet import Fleet, FleetInfo
 from deploy.release.keys import NAMES, private_key, write_key
+from deploy.release.parts import agent_component
 from deploy.release.serving import server
 from edge_agent.contracts import bundle
-from edge_agent.contracts.errors import ServiceError, UsageError
+from edge_agent.contracts.errors import DataError, ServiceError, UsageError
 from edge_agent.contracts.release import Place
 from edge_agent.update.fetch import Repository, Tls
 from edge_agent.update.unpack import unpack
@@ -126,6 +127,25 @@ def test_a_bundle_that_does_not_prove_itself_is_no_release(
 def test_a_first_release_needs_a_runtime(fleet: Fleet, bundle_folder: Path, kit: Kit) -> None:
     done = kit("deploy", "release", "create", "--fleet", fleet.folder, "--bundle", bundle_folder, code=2)
     assert "--runtime FOLDER" in done.stderr
+
+
+def test_of_a_wheel_a_device_gets_what_it_needs(tmp_path: Path) -> None:
+    wheel = tmp_path / "shelfkit-9.1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in ("edge_agent/__init__.py", "train/__init__.py", "deploy/__init__.py"):
+            archive.writestr(name, "# code\n")
+        for name in ("METADATA", "RECORD", "licenses/LICENSE"):
+            archive.writestr(f"shelfkit-9.1.dist-info/{name}", "text\n")
+    part = agent_component(wheel, tmp_path / "components", tmp_path)
+    assert part.version == "9.1"
+    unpack(tmp_path / part.target, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file()) == [
+        "LICENSE",
+        "METADATA",
+        "__init__.py",
+    ]
+    with pytest.raises(DataError, match="a wheel"):
+        agent_component(tmp_path / "out" / "edge_agent" / "__init__.py", tmp_path, tmp_path / "room")
 
 
 def test_without_the_targets_key_a_release_waits_unseen(tmp_path: Path) -> None:
