@@ -15,6 +15,7 @@ from deploy.release.keys import signer, write_key
 from edge_agent.contracts.errors import ConfigError, DeviceError, ServiceError
 from edge_agent.update import refusals
 from edge_agent.update.refusals import RefusedError
+from edge_agent.update.wire import Tls, Wire
 from tests.deploy.releases import World
 
 
@@ -251,3 +252,11 @@ def answering(status: int) -> Iterator[str]:
 def test_a_server_in_trouble_says_nothing_of_a_release(world: World, status: int) -> None:
     with answering(status) as url, pytest.raises(ServiceError):
         world.device(url).refresh()
+
+
+def test_metadata_that_drips_is_given_up_as_trouble_of_the_network(world: World) -> None:
+    ticks = iter(range(0, 10**6, 1000))
+    device = world.device()
+    device._wire = Wire(Tls(), clock=lambda: float(next(ticks)))
+    with pytest.raises(ServiceError, match="took more than"):
+        device.refresh()

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -250,3 +253,35 @@ def test_the_server_gives_nothing_but_files_of_its_folder(tmp_path: Path) -> Non
             with pytest.raises(Exception, match="404"):
                 repository._wire.download_bytes(url + name, 10**6)
         assert world.device(url).download(part, tmp_path / "incoming").stat().st_size == part.size
+
+
+def test_the_command_serves_with_a_certificate_of_the_fleet(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    fleet = Fleet(tmp_path / "fleet")
+    info = FleetInfo(name="test", created=datetime(2026, 11, 26, tzinfo=UTC))
+    fleet.write(fleet.info, info.model_dump_json().encode())
+    shutil.copytree(world.offered.folder, fleet.repository)
+    fleet.service("broker").mkdir(parents=True)
+    pem, key = certificate(tmp_path, begins=datetime.now(UTC) - timedelta(days=1))
+    pem.rename(fleet.service("broker") / "broker.pem")
+    key.rename(fleet.service("broker") / "broker.key")
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "deploy",
+        "release",
+        "serve",
+        "--fleet",
+        str(fleet.folder),
+        "--port",
+        "0",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[0]
+        tls = Tls(ca=fleet.service("broker") / "broker.pem")
+        Repository(world.place, url, tls=tls, now=lambda: world.now).refresh()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    assert (world.place.metadata / "targets.json").exists()
