@@ -170,8 +170,11 @@ class Repository:
         Raises:
             ConfigError: A key is not here.
         """
+        self._settle()
         newest = self._read("targets", Targets)
-        if targets or not newest.signatures:
+        root = self._read("root", Root).signed
+        held = root.get_verification_result("targets", newest.signed_bytes, newest.signatures)
+        if targets or not held.verified:
             if newest.signatures:
                 newest.signed.version += 1
             newest.signed.expires = _expiry("targets", now)
@@ -187,6 +190,7 @@ class Repository:
         """
         if name not in NAMES:
             raise UsageError(f"Expected: one of {', '.join(NAMES)}. Received: {name!r}.")
+        self._settle()
         role = role_of(name)
         before = {item: self.keys.signer(item) for item in NAMES if item.startswith("root-") or item == name}
         fresh = self.keys.path(name).with_suffix(".new")
@@ -203,6 +207,16 @@ class Repository:
         if role != "root":
             self.sign(now, targets=role == "targets")
         return root.signed.version
+
+    def _settle(self) -> None:
+        """Take a new key into use whose root was written when a rotation was cut short."""
+        roles = self._read("root", Root).signed.roles
+        for name in NAMES:
+            fresh = self.keys.path(name).with_suffix(".new")
+            if fresh.exists():
+                made = signer(fresh, self.keys.passphrase)
+                if made.public_key.keyid in roles[role_of(name)].keyids:
+                    fresh.replace(self.keys.path(name))
 
     def targets(self) -> Targets:
         """Return what is offered, or waits for a signature."""

@@ -260,3 +260,21 @@ def test_metadata_that_drips_is_given_up_as_trouble_of_the_network(world: World)
     device._wire = Wire(Tls(), clock=lambda: float(next(ticks)))
     with pytest.raises(ServiceError, match="took more than"):
         device.refresh()
+
+
+@pytest.mark.parametrize("key", ["root-1", "targets", "timestamp"])
+def test_a_rotation_that_was_cut_short_is_taken_up_again(world: World, key: str) -> None:
+    path = world.offered.keys.path(key)
+    before = path.read_bytes()
+    world.offered.rotate(key, world.now)
+    after = path.read_bytes()
+    # As a kill leaves it once the root is written: nothing signed yet, the new key not in its place.
+    path.with_suffix(".new").write_bytes(after)
+    path.write_bytes(before)
+    if key != "root-1":
+        for role in ("targets", "snapshot"):
+            if int(newest(world, role).name.partition(".")[0]) > 2:
+                newest(world, role).unlink()
+    world.offered.sign(world.now)
+    assert path.read_bytes() == after
+    assert world.device().release(1, "amd64").number == 1
