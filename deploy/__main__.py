@@ -7,10 +7,18 @@ from typing import Annotated
 import typer
 
 from deploy.broker import BrokerPlan, write_broker
-from edge_agent.contracts.command import new_app, print_json, run_command
+from edge_agent.contracts.command import lazy_group, new_app, print_json, run_command
 from edge_agent.contracts.errors import UsageError
 
-app = new_app(no_args_is_help=True, help="Set up the store's broker; bring bundles onto devices.")
+_OTHERS = {
+    "release": "deploy.release.command:app",
+}
+
+app = new_app(
+    cls=lazy_group(_OTHERS),
+    no_args_is_help=True,
+    help="Set up the store's broker; bring bundles onto devices.",
+)
 
 
 @app.callback()

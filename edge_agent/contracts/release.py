@@ -19,6 +19,7 @@ On the device:
 
 import json
 import re
+import tarfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -178,6 +179,21 @@ def _refused(key: str, expected: str, received: object) -> BundleError:
     return BundleError(
         f"release.json: `{key}`: Expected: {expected}. Received: {str(received)[:80]!r}.", hint=_HINT
     )
+
+
+def header(name: str, size: int, *, executable: bool = False) -> bytes:
+    """Return the one header that a file has in a component's archive.
+
+    Plain ustar, without owner and time: the same files are the same bytes wherever they are packed, and
+    whatever differs from this was not packed by the kit.
+
+    Raises:
+        ValueError: Such an archive cannot name it.
+    """
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode = 0o755 if executable else 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
 
 
 @dataclass(frozen=True, slots=True)

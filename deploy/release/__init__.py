@@ -1,0 +1,1 @@
+"""Releases: made, signed, listed, and served to devices."""

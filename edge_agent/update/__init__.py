@@ -1,0 +1,1 @@
+"""Updates: what lives beside the releases and replaces them; standard library and The Update Framework."""
