@@ -66,7 +66,7 @@ async def take(broker: Mosquitto, position: Path, count: int, **chosen: Any) -> 
 async def meet(broker: Mosquitto, position: Path, **chosen: Any) -> None:  # noqa: ANN401 - any filter
     """Let the broker open the consumer's session."""
     async with subscribe(broker.url, position=position, **chosen) as events:
-        waiting = asyncio.create_task(anext(aiter(events)))
+        waiting = asyncio.ensure_future(anext(aiter(events)))
         while not events._opened or not events._opened._welcome:  # noqa: ASYNC110 - nothing else to wait for
             await asyncio.sleep(0.01)
         waiting.cancel()
@@ -176,7 +176,7 @@ def test_the_broker_goes_away_and_comes_back(tmp_path: Path) -> None:
         async with asyncio.timeout(SOON_S), subscribe(broker.url, position=tmp_path / "position") as events:
             stream = aiter(events)
             for number in (1, 2):
-                following = asyncio.create_task(anext(stream))
+                following = asyncio.ensure_future(anext(stream))
                 while not following.done():
                     # The session went with the broker: only what comes after it is back can arrive.
                     await asyncio.to_thread(send, broker, publication(number))
@@ -227,7 +227,7 @@ def test_what_cannot_be_a_subscription() -> None:
         {"tls": dashboard.client.Tls(ca=Path("a"), certificate=Path("b"), key=Path("c"))},
     ):
         with pytest.raises(UsageError):
-            subscribe("mqtt://127.0.0.1", position="position", **wrong)  # type: ignore[arg-type]
+            subscribe("mqtt://127.0.0.1", position="position", **wrong)
 
 
 def test_certificates_that_are_not_there(tmp_path: Path) -> None:
