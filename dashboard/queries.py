@@ -157,7 +157,8 @@ class Queries:
     def _json(self, column: sa.ColumnClause[Any], name: str) -> sa.ColumnElement[Any]:
         """Return a field at the top of a JSON text, in either dialect."""
         if self._engine.dialect.name == "postgresql":
-            return sa.cast(column, JSONB)[name].astext
+            found: sa.ColumnElement[Any] = sa.cast(column, JSONB)[name].astext
+            return found
         return sa.func.json_extract(column, f"$.{name}")
 
 

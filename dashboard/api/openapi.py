@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from dashboard.api.models import Problem, Question
@@ -20,7 +21,9 @@ _PROBLEMS = {
 
 def document() -> Json:
     """Return the document."""
-    responses = list(dict.fromkeys([*(operation.response for operation in OPERATIONS), Problem]))
+    responses: list[type[BaseModel]] = list(
+        dict.fromkeys([*(operation.response for operation in OPERATIONS), Problem])
+    )
     names, definitions = models_json_schema([(model, "validation") for model in responses], ref_template=_REF)
     schemas = {model: names[model, "validation"] for model in responses}
     return {
