@@ -58,7 +58,7 @@ CHANNELS: dict[str, Channel] = {
         _AT.certificate_request, messages.CertificateRequest, "Asks for a new certificate."
     ),
     "certificate-response": Channel(
-        _AT.certificate_response, messages.CertificateResponse, "The answer of the fleet's CA.", by_device=False
+        _AT.certificate_response, messages.CertificateResponse, "What the CA answers.", by_device=False
     ),
 }  # fmt: skip
 
@@ -70,8 +70,9 @@ def document() -> Json:
         "info": {
             "title": "shelfkit on MQTT",
             "version": "1",
-            "description": "Store events, snapshots, health and commands of every device. Within version 1 fields "
-            "and kinds are added, never taken away: keep what you do not know. Operations are a device's.",
+            "description": "Events, snapshots, health and commands of every device. Within version 1 "
+            "fields and kinds are added, "
+            "never taken away: keep what you do not know. What is sent, a device sends.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": _JSON,

@@ -82,10 +82,9 @@ def event_page() -> str:
         "# Events\n\nCloudEvents 1.0 in structured JSON on `shelfkit/v1/{store}/{device}/event/{kind}`, "
         f"QoS 1, not retained; content type `{events.CONTENT_TYPE}`. Order by `sequence` within `streamid`, "
         "never by a clock. "
-        "Unknown fields are to be kept. Schema: [event.schema.json](schemas/event.schema.json); every topic of the "
-        "contract: [asyncapi.json](asyncapi.json) (AsyncAPI 3). Over HTTP: [openapi.json](openapi.json).\n\n"
-        + "\n".join(rows)
-        + "\n"
+        "Unknown fields are to be kept. Schema: [event.schema.json](schemas/event.schema.json); "
+        "every topic of the contract: [asyncapi.json](asyncapi.json) (AsyncAPI 3). "
+        "Over HTTP: [openapi.json](openapi.json).\n\n" + "\n".join(rows) + "\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""What other systems read of the contract: AsyncAPI, JSON Schemas, and the recipes for Node-RED and Grafana."""
+"""What other systems read of the contract: AsyncAPI, JSON Schemas, and the recipe for Node-RED."""
 
 import json
 import os

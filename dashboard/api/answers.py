@@ -3,6 +3,7 @@
 import itertools
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from starlette.exceptions import HTTPException
 
@@ -10,9 +11,12 @@ from dashboard.api import models
 from dashboard.queries import EventFilter, Queries
 from edge_agent.contracts import epcis as adapter
 from edge_agent.contracts import events as contract
-from edge_agent.contracts.errors import DataError
+from edge_agent.contracts.errors import DataError, UsageError
 
 Json = dict[str, Any]
+
+EPCIS_MOST = 10_000
+"""So many stock events fit into one EPCIS document."""
 
 _URGENCY = {"out": 0, "low": 1, "ok": 2}
 
@@ -116,14 +120,27 @@ def epcis(queries: Queries, _path: models.Nothing, query: models.EpcisQuery) -> 
     """Stock events of a store as an EPCIS 2.0 document."""
     naming = adapter.Naming(gln=query.gln, base_uri=query.base_uri, offset=query.offset)
     wanted = EventFilter(store=query.store, since=query.since, until=query.until, product_events=True)
-    rows = itertools.islice(queries.all_events(wanted, query.after), query.limit)
-    objects = []
-    for row in rows:
-        try:
-            event = contract.Event.model_validate(row["event"])
-            found = adapter.object_event(event, naming)
-        except (ValueError, DataError):
-            continue  # of a version that is not known here, or without a UUID: EPCIS has no name for it
-        if not isinstance(found, adapter.Skipped):
-            objects.append(found)
-    return adapter.document(objects, created=datetime.now(UTC))
+    rows = list(itertools.islice(queries.all_events(wanted, 0), EPCIS_MOST + 1))
+    if len(rows) > EPCIS_MOST:
+        raise UsageError(
+            f"Expected: a span of at most {EPCIS_MOST} stock events. Received: more. Shorten since and until."
+        )
+    found = (_object(row["event"], naming) for row in rows)
+    return adapter.document([item for item in found if item is not None], created=datetime.now(UTC))
+
+
+def _object(body: Json, naming: adapter.Naming) -> adapter.JsonObject | None:
+    """Return an event in EPCIS; None for one that has no name there."""
+    try:
+        event = contract.Event.model_validate(body)
+    except ValueError:
+        return None  # of a version that is not known here
+    try:
+        UUID(event.id)
+    except ValueError:
+        return None  # whatever wrote that, no device of ours
+    try:
+        found = adapter.object_event(event, naming)
+    except DataError as exc:
+        raise UsageError(f"{exc} {exc.hint}") from exc
+    return None if isinstance(found, adapter.Skipped) else found

@@ -111,8 +111,6 @@ class EpcisQuery(Span):
     gln: Annotated[str | None, Field(pattern=r"^[0-9]{13}$")] = None
     base_uri: Annotated[str | None, Field(max_length=200, pattern=r"^https?://")] = None
     offset: Annotated[str, Field(pattern=r"^[+-][0-9]{2}:[0-9]{2}$")] = "+00:00"
-    after: Cursor = 0
-    limit: Limit = 1000
 
 
 class StoreSummary(BaseModel):

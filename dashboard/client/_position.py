@@ -57,17 +57,21 @@ class Position:
         return self._database.execute(query, (source, identity)).fetchone() is not None
 
     def add(self, source: str, identity: str) -> None:
-        """Keep that an event is done with; it is on the disk when this returns."""
+        """Keep that an event is done with; it is on the disk when this returns.
+
+        Raises:
+            DataError: The file cannot be written.
+        """
         database = self._database
         database.execute("BEGIN IMMEDIATE")
         try:
             database.execute("INSERT OR IGNORE INTO done (source, id) VALUES (?, ?)", (source, identity))
             database.execute("DELETE FROM done WHERE row <= (SELECT max(row) FROM done) - ?", (self._memory,))
             database.execute("COMMIT")
-        except sqlite3.Error:
+        except sqlite3.Error as exc:
             with contextlib.suppress(sqlite3.Error):  # a full disk has ended the transaction already
                 database.execute("ROLLBACK")
-            raise
+            raise DataError(f"Expected: a position file that can be written. Received: {exc}.") from exc
 
     def close(self) -> None:
         """Let go of the file."""

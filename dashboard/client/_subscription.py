@@ -170,6 +170,7 @@ class Subscription:
 
         Raises:
             ServiceError: The broker will not have us. One that is away is waited for.
+            DataError: The position file cannot be written; the event in hand is then not done with.
         """
         async with contextlib.AsyncExitStack() as stack:
             if self._opened is None:

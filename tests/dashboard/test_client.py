@@ -10,10 +10,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 import dashboard.client
 from dashboard.client import Kind, ServiceError, subscribe
@@ -228,6 +235,55 @@ def test_what_cannot_be_a_subscription() -> None:
     ):
         with pytest.raises(UsageError):
             subscribe("mqtt://127.0.0.1", position="position", **wrong)
+
+
+def certificates(folder: Path) -> None:
+    """Write a CA, and what it signed for the broker and for a consumer."""
+    now, root = datetime.now(UTC), ec.generate_private_key(ec.SECP256R1())
+
+    def write(name: str, key: ec.EllipticCurvePrivateKey) -> None:
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=name == "ca", path_length=None), critical=True)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+            )
+            .sign(root, hashes.SHA256())
+        )
+        (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        (folder / f"{name}.key").write_bytes(key.private_bytes(*plain))
+
+    write("ca", root)
+    for name in ("broker", "svc-alerts"):
+        write(name, ec.generate_private_key(ec.SECP256R1()))
+
+
+def test_a_consumer_comes_in_with_its_certificate(tmp_path: Path) -> None:
+    certificates(tmp_path)
+    lines = (
+        "listener PORT 127.0.0.1",
+        f"cafile {tmp_path}/ca.pem",
+        f"certfile {tmp_path}/broker.pem",
+        f"keyfile {tmp_path}/broker.key",
+        "require_certificate true",
+        "use_identity_as_username true",
+    )
+    own, key = tmp_path / "svc-alerts.pem", tmp_path / "svc-alerts.key"
+    tls = dashboard.client.Tls(ca=tmp_path / "ca.pem", certificate=own, key=key)
+    with Mosquitto(find_program("mosquitto"), tmp_path / "mosquitto", lines=lines) as broker:
+        broker.url = broker.url.replace("mqtt://", "mqtts://")
+        broker.address = replace(broker.address, tls=tls, encrypted=True)
+        position = tmp_path / "position"
+        asyncio.run(meet(broker, position, tls=tls))
+        send(broker, publication(1))
+        assert asyncio.run(take(broker, position, 1, tls=tls)) == ["event-1"]
 
 
 def test_certificates_that_are_not_there(tmp_path: Path) -> None:
