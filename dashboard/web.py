@@ -90,9 +90,6 @@ def build_app(store: Store, hub: Hub, connected: Callable[[], bool]) -> Starlett
     async def page(_request: Request) -> Response:
         return HTMLResponse(_PAGE.read_text(encoding="utf-8"))
 
-    async def state(_request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(_state, store, connected))
-
     async def events(request: Request) -> Response:
         try:
             after = min(int(request.query_params.get("after", "-1")), _FAR)
@@ -117,7 +114,6 @@ def build_app(store: Store, hub: Hub, connected: Callable[[], bool]) -> Starlett
         Route("/", page),
         Route("/metrics", prometheus),
         Mount("/api/v1", build_api(queries, metrics.database_error)),
-        Route("/api/state", state),
         Route("/api/events", events),
         Route("/api/stream", stream),
         Route("/healthz", health),
