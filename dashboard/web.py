@@ -14,9 +14,12 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from dashboard.api import build_api
+from dashboard.metrics import CONTENT_TYPE, Metrics
+from dashboard.queries import Queries
 from dashboard.store import Store
 
 _PAGE = files("dashboard") / "static" / "index.html"
@@ -43,6 +46,11 @@ class Hub:
     def _wake(self) -> None:
         for waiting in self._waiting:
             waiting.set()
+
+    @property
+    def listeners(self) -> int:
+        """How many pages listen now."""
+        return len(self._waiting)
 
     @contextlib.contextmanager
     def listening(self) -> Any:  # noqa: ANN401 - a generator that gives an event
@@ -76,12 +84,11 @@ def build_app(store: Store, hub: Hub, connected: Callable[[], bool]) -> Starlett
         hub: Told of news by the recorder.
         connected: Whether the broker is there.
     """
+    queries = Queries(store.engine)
+    metrics = Metrics(queries, connected, lambda: hub.listeners)
 
     async def page(_request: Request) -> Response:
         return HTMLResponse(_PAGE.read_text(encoding="utf-8"))
-
-    async def state(_request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(_state, store, connected))
 
     async def events(request: Request) -> Response:
         try:
@@ -100,9 +107,13 @@ def build_app(store: Store, hub: Hub, connected: Callable[[], bool]) -> Starlett
         await run_in_threadpool(store.gaps)
         return JSONResponse({"broker": connected()})
 
+    async def prometheus(_request: Request) -> Response:
+        return Response(await run_in_threadpool(metrics.text), headers={"Content-Type": CONTENT_TYPE})
+
     routes = [
         Route("/", page),
-        Route("/api/state", state),
+        Route("/metrics", prometheus),
+        Mount("/api/v1", build_api(queries, metrics.database_error)),
         Route("/api/events", events),
         Route("/api/stream", stream),
         Route("/healthz", health),

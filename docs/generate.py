@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import asyncapi
 import click
 import typer
 from pydantic import BaseModel
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
+from dashboard import api
 from edge_agent.contracts import bundle, config, errors, events, messages, planogram, run
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -80,10 +82,14 @@ def event_page() -> str:
         "# Events\n\nCloudEvents 1.0 in structured JSON on `shelfkit/v1/{store}/{device}/event/{kind}`, "
         f"QoS 1, not retained; content type `{events.CONTENT_TYPE}`. Order by `sequence` within `streamid`, "
         "never by a clock. "
-        "Unknown fields are to be kept. Schema: [event.schema.json](schemas/event.schema.json).\n\n"
-        + "\n".join(rows)
-        + "\n"
+        "Unknown fields are to be kept. Schema: [event.schema.json](schemas/event.schema.json); "
+        "every topic of the contract: [asyncapi.json](asyncapi.json) (AsyncAPI 3). "
+        "Over HTTP: [openapi.json](openapi.json).\n\n" + "\n".join(rows) + "\n"
     )
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def pages() -> Iterator[tuple[Path, Callable[[], str]]]:
@@ -94,6 +100,8 @@ def pages() -> Iterator[tuple[Path, Callable[[], str]]]:
         yield REFERENCE / "schemas" / f"{name}.schema.json", lambda model=model: schema(model)
     yield REFERENCE / "exit-codes.md", exit_codes
     yield REFERENCE / "events.md", event_page
+    yield REFERENCE / "asyncapi.json", lambda: _json(asyncapi.document())
+    yield REFERENCE / "openapi.json", lambda: _json(api.document())
 
 
 def main() -> int:

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from edge_agent.contracts import events
+from edge_agent.contracts.epcis import JsonObject, Naming, Skipped, document, encode, object_event
 from edge_agent.contracts.errors import DataError, UsageError
 from edge_agent.contracts.files import written_beside
 from edge_agent.contracts.times import moment
-from edge_agent.epcis import JsonObject, Naming, Skipped, document, encode, object_event
 
 _HINT = "each line is one event as `shelfkit agent replay` prints it"
 

@@ -49,7 +49,8 @@ def get(store: Store) -> Get:
 
 
 def test_an_empty_store_is_no_error(get: Get) -> None:
-    assert get("/api/state").json() == {"broker": True, "devices": [], "gaps": []}
+    assert get("/api/v1/devices").json() == {"devices": [], "next": None}
+    assert get("/api/v1/gaps").json() == {"gaps": [], "next": None}
     assert get("/api/events").json() == {"events": []}
     assert get("/healthz").json() == {"broker": True}
 

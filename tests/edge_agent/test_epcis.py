@@ -15,9 +15,9 @@ from hypothesis import given
 from edge_agent.__main__ import app
 from edge_agent.contracts import events
 from edge_agent.contracts.command import run_command
+from edge_agent.contracts.epcis import Naming, Skipped, document, encode, object_event
 from edge_agent.contracts.errors import DataError, UsageError
 from edge_agent.contracts.events import Event, Kind
-from edge_agent.epcis import Naming, Skipped, document, encode, object_event
 from edge_agent.epcis_command import convert
 from tests import strategies
 
@@ -187,18 +187,18 @@ def test_the_golden_document_keeps_its_bytes() -> None:
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        ({}, "--gln or --base-uri"),
+        ({}, "a GLN or a base URI"),
         ({"gln": "950600013436"}, "13 digits"),
         ({"gln": "９506000134369"}, "13 digits"),  # noqa: RUF001 - a digit, but not of ASCII
         ({"gln": "9506000134368"}, "check digit 9"),
-        ({"base_uri": "example.com"}, "--base-uri"),
-        ({"base_uri": "https://"}, "--base-uri"),
-        ({"base_uri": "https://[x"}, "--base-uri"),
-        ({"base_uri": "https://example.com/a b"}, "--base-uri"),
-        ({"base_uri": "https://example.com/?q=1"}, "--base-uri"),
-        ({"base_uri": "ftp://example.com"}, "--base-uri"),
-        ({"base_uri": BASE, "offset": "01:00"}, "--offset"),
-        ({"base_uri": BASE, "offset": "+14:30"}, "--offset"),
+        ({"base_uri": "example.com"}, "a base URI"),
+        ({"base_uri": "https://"}, "a base URI"),
+        ({"base_uri": "https://[x"}, "a base URI"),
+        ({"base_uri": "https://example.com/a b"}, "a base URI"),
+        ({"base_uri": "https://example.com/?q=1"}, "a base URI"),
+        ({"base_uri": "ftp://example.com"}, "a base URI"),
+        ({"base_uri": BASE, "offset": "01:00"}, "an offset"),
+        ({"base_uri": BASE, "offset": "+14:30"}, "an offset"),
     ],
 )
 def test_what_cannot_name_anything_is_refused(names: dict[str, str], said: str) -> None:
@@ -270,7 +270,7 @@ def test_what_people_get_wrong(tmp_path: Path, run: Run, capsys: pytest.CaptureF
     path = tmp_path / "events.jsonl"
     path.write_bytes(golden_lines())
     assert run(path) == 2
-    assert "--gln or --base-uri" in capsys.readouterr().err
+    assert "a GLN or a base URI" in capsys.readouterr().err
     assert run(path, "--gln", GLN, "--created", "yesterday") == 2
     assert "--created as RFC 3339" in capsys.readouterr().err
     assert run(path, "--gln", GLN, "--out", path / "below") == 4

@@ -88,8 +88,8 @@ class Naming:
         """Check all that was given."""
         if self.gln is None and self.base_uri is None:
             raise UsageError(
-                "Expected: --gln or --base-uri, to say where a shelf is. Received: neither.",
-                hint="--gln is the store's Global Location Number; a web address of yours does as well",
+                "Expected: a GLN or a base URI, to say where a shelf is. Received: neither.",
+                hint="the GLN is the store's Global Location Number; a base URI is a web address of yours",
             )
         if self.gln is not None:
             _check_gln(self.gln)
@@ -97,7 +97,7 @@ class Naming:
             _check_base_uri(self.base_uri)
         if not _OFFSET.fullmatch(self.offset):
             raise UsageError(
-                f"Expected: --offset from -14:00 to +14:00, like +01:00. Received: {self.offset!r}."
+                f"Expected: an offset from -14:00 to +14:00, like +01:00. Received: {self.offset!r}."
             )
 
     def place(self, store: str, shelf: str) -> str:
@@ -112,7 +112,7 @@ class Naming:
             raise DataError(
                 f"Expected: a shelf of at most {_EXTENSION_LENGTH} characters, as an extension of a GLN. "
                 f"Received: {shelf!r}.",
-                hint="leave out --gln and give --base-uri",
+                hint="leave out the GLN and give a base URI",
             )
         return f"{_DIGITAL_LINK}/414/{self.gln}/254/{shelf}"
 
@@ -187,11 +187,11 @@ def _event_id(text: str) -> str:
 
 def _check_gln(text: str) -> None:
     if len(text) != _GLN_DIGITS or not (text.isascii() and text.isdigit()):
-        raise UsageError(f"Expected: --gln as {_GLN_DIGITS} digits. Received: {text!r}.")
+        raise UsageError(f"Expected: a GLN of {_GLN_DIGITS} digits. Received: {text!r}.")
     try:
         gtin14(text)  # all GS1 keys share one rule for the check digit
     except ValueError as exc:
-        raise UsageError(f"--gln: {exc}") from exc
+        raise UsageError(f"GLN: {exc}") from exc
 
 
 def _check_base_uri(text: str) -> None:
@@ -202,5 +202,5 @@ def _check_base_uri(text: str) -> None:
         good = False
     if not good or quote(text, safe=":/%[]@~!$&'()*+,;=") != text:
         raise UsageError(
-            f"Expected: --base-uri like https://example.com/epcis, no query. Received: {text!r}."
+            f"Expected: a base URI like https://example.com/epcis, no query. Received: {text!r}."
         )

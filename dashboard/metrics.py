@@ -1,0 +1,68 @@
+"""What Prometheus may know of recorder and page: counted at each scrape, no ids in labels."""
+
+from collections.abc import Callable, Iterator
+
+import sqlalchemy as sa
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from dashboard.queries import Queries
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_STATUSES = ("online", "stopped", "offline", "unknown")
+
+
+class Metrics(Collector):
+    """The metrics of one process.
+
+    Args:
+        queries: To the recorder's database.
+        connected: Whether the broker is there.
+        streams: How many pages listen.
+    """
+
+    def __init__(self, queries: Queries, connected: Callable[[], bool], streams: Callable[[], int]) -> None:
+        self._queries, self._connected, self._streams = queries, connected, streams
+        self._registry = CollectorRegistry()
+        self._errors = Counter(
+            "shelfkit_database_errors", "Questions that the database did not answer.", registry=self._registry
+        )
+        self._registry.register(self)
+
+    def database_error(self) -> None:
+        """Count one."""
+        self._errors.inc()
+
+    def text(self) -> bytes:
+        """Return the text format of Prometheus."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what is asked of the database and the process; nothing of a database that is away."""
+        broker = "Whether the recorder has its broker."
+        yield GaugeMetricFamily("shelfkit_broker_connected", broker, value=float(self._connected()))
+        yield GaugeMetricFamily("shelfkit_page_streams", "Pages that listen now.", value=self._streams())
+        try:
+            totals, statuses = self._queries.totals(), self._queries.statuses()
+        except sa.exc.SQLAlchemyError:
+            self.database_error()
+            return
+        recorded = totals["passed"] - totals["lost"]
+        yield CounterMetricFamily(
+            "shelfkit_events_recorded", "Events recorded without a hole.", value=recorded
+        )
+        yield CounterMetricFamily(
+            "shelfkit_events_lost", "Events that devices lost before.", value=totals["lost"]
+        )
+        behind = "Events that devices have written and the recorder has not acknowledged."
+        yield GaugeMetricFamily("shelfkit_events_unacknowledged", behind, value=totals["behind"])
+        devices = GaugeMetricFamily("shelfkit_devices", "Devices by status.", labels=["status"])
+        for status in _STATUSES:
+            devices.add_metric([status], statuses.get(status, 0))
+        yield devices
+
+    def describe(self) -> Iterator[Metric]:
+        """Name nothing beforehand: a database must not be asked to register."""
+        return iter(())
