@@ -1,4 +1,4 @@
-"""`shelfkit deploy`: the store's broker; bringing bundles onto devices comes later."""
+"""`shelfkit deploy`: the broker of a store, and releases; bringing them onto devices comes later."""
 
 import sys
 from pathlib import Path
@@ -11,13 +11,14 @@ from edge_agent.contracts.command import lazy_group, new_app, print_json, run_co
 from edge_agent.contracts.errors import UsageError
 
 _OTHERS = {
+    "fleet": "deploy.fleet_command:app",
     "release": "deploy.release.command:app",
 }
 
 app = new_app(
     cls=lazy_group(_OTHERS),
     no_args_is_help=True,
-    help="Set up the store's broker; bring bundles onto devices.",
+    help="Set up the store's broker; make and sign releases.",
 )
 
 

@@ -16,7 +16,7 @@ _ORDER = ("train", "convert", "deploy", "agent", "dashboard", "demo")
 _SUMMARIES = {
     "train": "Train a small classifier on photos of products.",
     "convert": "Turn a training run into a proven int8 bundle.",
-    "deploy": "Set up the store's broker; bring bundles onto devices.",
+    "deploy": "Set up the store's broker; make and sign releases.",
     "agent": "Run the shelf agent; draw slots, aim, collect, check, replay.",
     "dashboard": "Record events and show the store's live page.",
     "demo": "The whole chain on a rendered shelf, on this machine.",
