@@ -8,7 +8,7 @@ import typer
 
 from deploy import fleet as fleets
 from deploy.fleet import Fleet, FleetInfo
-from deploy.release.keys import NAMES, write_key
+from deploy.release.keys import NAMES, read_passphrase, write_key
 from deploy.release.repository import Keys, Repository
 from edge_agent.contracts.command import new_app, print_json
 from edge_agent.contracts.errors import ConfigError, DataError
@@ -43,7 +43,7 @@ def init(
       shelfkit deploy fleet init --name "Corner shops"
       shelfkit deploy fleet init --name "Corner shops" --fleet /srv/fleet --passphrase-file phrase
     """  # noqa: D301 - click needs the character itself to keep the lines
-    made = begin(folder, name, datetime.now(UTC), _passphrase(passphrase_file))
+    made = begin(folder, name, datetime.now(UTC), read_passphrase(passphrase_file))
     if as_json:
         print_json({"fleet": str(folder), "name": name, "keys": list(NAMES)})
     else:
@@ -80,15 +80,3 @@ def begin(folder: Path, name: str, now: datetime, passphrase: bytes | None = Non
             hint="name another: --fleet",
         ) from exc
     return Fleet(folder)
-
-
-def _passphrase(file: Path | None) -> bytes | None:
-    if file is None:
-        return None
-    try:
-        phrase = file.read_bytes().rstrip(b"\r\n")
-    except OSError as exc:
-        raise DataError(f"Expected: a passphrase. Received: {file}: {exc.strerror}.") from exc
-    if not phrase:
-        raise DataError(f"Expected: a passphrase. Received: {file}, which is empty.")
-    return phrase

@@ -44,7 +44,6 @@ MODELS: dict[str, type[BaseModel]] = {
     "run": run.RunInfo,
 }
 EXAMPLES = re.compile(r"\n?^Examples:\n((?:  .+\n)+)", re.MULTILINE)
-DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def command_page(stage: str) -> str:
@@ -60,7 +59,7 @@ def command_page(stage: str) -> str:
 
 def schema(model: type[BaseModel]) -> str:
     """Return the JSON Schema 2020-12 of one contract."""
-    value = {"$schema": DRAFT} | model.model_json_schema()
+    value = {"$schema": asyncapi.DRAFT} | model.model_json_schema()
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
 

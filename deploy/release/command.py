@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from deploy import fleet as fleets
+from deploy.release.keys import read_passphrase
 from deploy.release.making import Parts, make
 from deploy.release.repository import Keys, Repository
 from deploy.release.serving import server
@@ -215,8 +216,4 @@ def _opened(
     fleet: Path, passphrase: Path | None = None, elsewhere: dict[str, Path] | None = None
 ) -> Repository:
     opened = fleets.opened(fleet)
-    try:
-        phrase = passphrase.read_bytes().rstrip(b"\r\n") if passphrase else None
-    except OSError as exc:
-        raise DataError(f"Expected: a passphrase. Received: {passphrase}: {exc.strerror}.") from exc
-    return Repository(opened.repository, Keys(opened.keys, phrase, elsewhere))
+    return Repository(opened.repository, Keys(opened.keys, read_passphrase(passphrase), elsewhere))

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # as documented
 
-from edge_agent.contracts.errors import ConfigError, UsageError
+from edge_agent.contracts.errors import ConfigError, DataError, UsageError
 from edge_agent.contracts.files import written_beside
 
 NAMES = ("root-1", "root-2", "targets", "snapshot", "timestamp")
@@ -16,6 +16,23 @@ NAMES = ("root-1", "root-2", "targets", "snapshot", "timestamp")
 def role_of(name: str) -> str:
     """Return the role that a key signs for."""
     return name.partition("-")[0]
+
+
+def read_passphrase(file: Path | None) -> bytes | None:
+    """Return what a file says, without its last line end; None where there is no file.
+
+    Raises:
+        DataError: It cannot be read, or is empty.
+    """
+    if file is None:
+        return None
+    try:
+        phrase = file.read_bytes().rstrip(b"\r\n")
+    except OSError as exc:
+        raise DataError(f"Expected: a passphrase. Received: {file}: {exc.strerror}.") from exc
+    if not phrase:
+        raise DataError(f"Expected: a passphrase. Received: {file}, which is empty.")
+    return phrase
 
 
 def private_key(path: Path, passphrase: bytes | None = None) -> Ed25519PrivateKey:
