@@ -167,7 +167,8 @@ def test_somebody_aims_and_focuses(lens: Lens, scene: Scene, tmp_path: Path) -> 
         expect(slot).to_contain_text("milk-carton")
         expect(slot).to_have_class("present")
         expect(page.locator('#rows [data-slot="A1"]')).to_contain_text("milk-carton")
-        assert page.locator("#picture").evaluate("picture => picture.naturalWidth") == 1280
+        # The picture comes after the words about it.
+        expect(page.locator("#picture")).to_have_js_property("naturalWidth", 1280)
         # Nothing is wider than the phone.
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
