@@ -24,6 +24,7 @@ MOST_CUT = 3
 PATIENCE_S = 900.0
 """A release that has not proven itself by then never will; a device on which nothing is ready needs help."""
 INFERENCES = 20
+RAN_ALREADY = "it ran already"
 LINK_S = 3600.0
 _HARMLESS = frozenset({"success", "resources", "exec-condition"})
 """Ends that were asked for, or that systemd itself is to blame for."""
@@ -317,8 +318,8 @@ def _wished(state: State, seen: Seen) -> Decision:
             return Decision(state, _told(state, outcome))
     bad = state.bad.get(wish.release)
     if wish.release == state.good:
-        state = settled(state, wish, Phase.COMMITTED)
-        return Decision(state, _report(state, seen, Phase.COMMITTED))
+        state = settled(state, wish, Phase.COMMITTED, RAN_ALREADY)
+        return Decision(state, _report(state, seen, Phase.COMMITTED, RAN_ALREADY))
     if bad is not None and wish.attempt <= bad.attempt:
         reason = f"rolled back before: {bad.reason}"
         state = settled(state, wish, Phase.ROLLED_BACK, reason)
