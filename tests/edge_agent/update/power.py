@@ -72,7 +72,7 @@ class Disk:
         found = os.fstat(handle)
         self._written.pop((found.st_dev, found.st_ino), None)
         place = Path(f"/proc/self/fd/{handle}").readlink()
-        self._renamed = [item for item in self._renamed if item[0] != place]
+        self._renamed = [item for item in self._renamed if item[0].parent != place]
 
     def renames(self, source: Path, target: Path) -> None:
         """Remember how to take a rename back, until its folder is flushed."""
@@ -98,10 +98,20 @@ class Disk:
                 target.unlink()
             kept()
 
-        self._renamed.append((target.parent, undo))
+        self._renamed.append((target, undo))
 
-    def lose(self) -> None:
-        """Lose what was not flushed, latest first."""
+    def lose(self, what: str = "all") -> None:
+        """Lose what was not flushed, latest first; or one of the names in folders that were not."""
+        if what == "one":
+            targets = [target for target, _ in self._renamed]
+            alone = [
+                undo
+                for number, (target, undo) in enumerate(self._renamed)
+                if target not in targets[number + 1 :]
+            ]
+            if alone:
+                alone[self.done % len(alone)]()
+            return
         for (device, inode), _ in self._written.items():
             for path in self.root.rglob("*"):
                 if path.is_symlink() or not path.is_file():

@@ -30,6 +30,7 @@ from tests.deploy.releases import World
 from tests.edge_agent.update.power import Disk, PowerCut, power
 
 CRASHING, GOOD = 3, 2
+_LOSSES = ("nothing", "all", "one")
 
 
 @pytest.fixture(scope="module")
@@ -133,14 +134,14 @@ def require_truth(place: Place) -> None:
         assert state.load(place).trial is None
 
 
-def sweep(world: World, begin: Place, release: int, folder: Path, *, both: bool) -> list[str]:
+def sweep(world: World, begin: Place, release: int, folder: Path, *, every: bool) -> list[str]:
     """Cut the power at every operation; return them all.
 
-    Each loses what was not flushed, or nothing: by turns, or both.
+    Each loses everything that was not flushed, one name of it, or nothing: by turns, or one after another.
     """
     backup = folder / "backup"
 
-    def played(at: int | None, *, loses: bool) -> Disk:
+    def played(at: int | None, loses: str) -> Disk:
         shutil.rmtree(backup, ignore_errors=True)
         backup.mkdir()
         with copied(world, begin, folder) as place:
@@ -151,8 +152,8 @@ def sweep(world: World, begin: Place, release: int, folder: Path, *, both: bool)
                 with power(disk):
                     device.live()
             except PowerCut:
-                if loses:
-                    disk.lose()
+                if loses != "nothing":
+                    disk.lose(loses)
             require_truth(place)
             again = Device(place, world, "b3")
             assert again.start() in {1, 2, 3}
@@ -170,11 +171,11 @@ def sweep(world: World, begin: Place, release: int, folder: Path, *, both: bool)
             assert [path for path in place.root.rglob(".*") if path.name != ".current.new"] == []
         return disk
 
-    log = played(None, loses=False).log
+    log = played(None, _LOSSES[0]).log
     for at in range(len(log)):
-        for loses in (False, True) if both else (at % 2 == 1,):
+        for loses in _LOSSES if every else (_LOSSES[at % 3],):
             try:
-                played(at, loses=loses)
+                played(at, loses)
             except BaseException as exc:
                 exc.add_note(f"operation {at} of {len(log)}, {loses=}: {log[at]}")
                 raise
@@ -190,7 +191,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("release", [GOOD, CRASHING])
 def test_the_power_may_go_at_any_moment(world: World, folder: Path, release: int) -> None:
-    log = sweep(world, world.place, release, folder, both=False)
+    log = sweep(world, world.place, release, folder, every=False)
     kinds = {line.split()[0] for line in log}
     assert kinds >= {"open", "fsync", "rename", "replace", "link", "symlink", "unlink", "mkdir", "rmdir"}
     assert len(log) > 100
@@ -199,7 +200,7 @@ def test_the_power_may_go_at_any_moment(world: World, folder: Path, release: int
 @pytest.mark.slow
 @pytest.mark.parametrize("release", [GOOD, CRASHING])
 def test_the_power_may_go_and_take_all_that_it_can(world: World, folder: Path, release: int) -> None:
-    sweep(world, world.place, release, folder, both=True)
+    sweep(world, world.place, release, folder, every=True)
 
 
 def test_a_disk_that_loses_what_was_not_flushed(tmp_path: Path) -> None:
