@@ -115,9 +115,7 @@ class Updates:
 
     def _hand_over(self) -> None:
         """Write down what is wanted; again until the disk has taken it."""
-        if self._wanted is None or self._wanted == read_small(self._place.desired):
-            self._wanted = None
-        elif self._written(self._place.desired, self._wanted):
+        if self._wanted is None or self._wanted == read_small(self._place.desired) or self._written(self._place.desired, self._wanted):
             self._wanted = None
 
     def _written(self, path: Path, content: bytes) -> bool:
