@@ -31,6 +31,11 @@ class Exchange:
         self._told: tuple[Report, str] | None = None
         self._ready_at: float | None = None
 
+    @property
+    def told(self) -> Report | None:
+        """What was told last."""
+        return None if self._told is None else self._told[0]
+
     def desired(self) -> Desired | None:
         """Return what a rollout wants; None where nothing is said."""
         return decode_desired(read_small(self._place.desired))

@@ -137,6 +137,11 @@ class Updater:
                 log.warning("%s", exc)
             stop.wait(self._pace.tick_s)
 
+    @property
+    def told(self) -> Report | None:
+        """What was told last."""
+        return self._exchange.told
+
     def tick(self) -> Decision:
         """Look once, and do what is due.
 
@@ -279,6 +284,8 @@ class Updater:
             DeviceError: The disk does not take it.
         """
         if release is None:
+            refused = state.load(self.place).settled[-1]
+            self._exchange.tell(self._report(wish, Phase.REFUSED, refused.reason), self._now())
             return
         after = machine.begun(known, wish, replace(seen, now=self._now()))
         self._keep(known, after)
