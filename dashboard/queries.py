@@ -113,6 +113,53 @@ class Queries:
                 for row in connection.execute(query)
             ]
 
+    def latest(self, store: str) -> list[tuple[str, str | None, str | None]]:
+        """Return name, state and health of a store's devices, as texts."""
+        query = sa.select(_DEVICE.c.device, _DEVICE.c.state, _DEVICE.c.health)
+        query = query.where(_DEVICE.c.store == store).order_by(_DEVICE.c.device)
+        with self._engine.connect() as connection:
+            return [(row.device, row.state, row.health) for row in connection.execute(query)]
+
+    def has_store(self, store: str) -> bool:
+        """Whether a device of it was ever heard of."""
+        query = sa.select(_DEVICE.c.source).where(_DEVICE.c.store == store).limit(1)
+        with self._engine.connect() as connection:
+            return connection.execute(query).first() is not None
+
+    def last_row(self) -> int:
+        """Return the row of the newest event."""
+        with self._engine.connect() as connection:
+            return int(connection.execute(sa.select(sa.func.max(_EVENT.c.row))).scalar() or 0)
+
+    def latest_events(self, store: str, after: int, limit: int) -> list[Row]:
+        """Return the newest events of a store behind a row, oldest first."""
+        query = sa.select(_EVENT.c.row, _EVENT.c.received, _EVENT.c.body)
+        query = query.where(_EVENT.c.row > after, *EventFilter(store=store).conditions())
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(_EVENT.c.row.desc()).limit(limit)).all()
+        return [
+            {"cursor": row.row, "received": row.received, "event": json.loads(row.body)} for row in rows[::-1]
+        ]
+
+    def overview(self) -> list[Row]:
+        """Return every store with its devices, how many are online, and how many products are out and low."""
+        products = self._products()
+        level = self._json(sa.column("value"), "state")
+        counted = [sa.func.sum(sa.case((level == name, 1), else_=0)).label(name) for name in ("out", "low")]
+        query = sa.select(_DEVICE.c.store, *counted).select_from(_DEVICE).join(products, sa.true())
+        levels = {row["store"]: row for row in self._rows(query.group_by(_DEVICE.c.store))}
+        return [
+            {**store, **{name: int(levels.get(store["store"], {}).get(name, 0)) for name in ("out", "low")}}
+            for store in self.stores()
+        ]
+
+    def _products(self) -> sa.TableValuedAlias:
+        """Return the products of each device's snapshot as rows of one column `value`."""
+        if self._engine.dialect.name == "postgresql":
+            items = sa.cast(_DEVICE.c.state, JSONB)["products"]
+            return sa.func.jsonb_array_elements(items).table_valued("value").render_derived()
+        return sa.func.json_each(_DEVICE.c.state, "$.products").table_valued("value")
+
     def device(self, store: str, device: str) -> tuple[Row | None, Row | None] | None:
         """Return state and health of a device; None where nobody has heard of it."""
         query = sa.select(_DEVICE.c.state, _DEVICE.c.health)
