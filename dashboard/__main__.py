@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
+from dashboard.accounts.command import app as user
 from dashboard.accounts.gate import LOOPBACK, Access
 from dashboard.accounts.records import Accounts
 from dashboard.accounts.tables import beside
@@ -19,18 +20,19 @@ from dashboard.recorder import Recorder
 from dashboard.store import Store
 from dashboard.web import Hub, build_app
 from edge_agent.contracts.address import Address, address_from_url
-from edge_agent.contracts.command import new_app, run_command
+from edge_agent.contracts.command import DefaultCommandGroup, new_app, run_command
 from edge_agent.contracts.config import Tls
 from edge_agent.contracts.errors import ServiceError, UsageError
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Link
 
-app = new_app()
+app = new_app(cls=DefaultCommandGroup)
+app.add_typer(user, name="user")
 
 _SESSION_S = 7 * 24 * 3600
 
 
-@app.command()
+@app.command("run")
 def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
     broker: Annotated[str, typer.Option(help="mqtt://[user:password@]host[:port], mqtts:// for TLS.")],
     database: Annotated[
@@ -51,10 +53,11 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """Record every event, acknowledge it to its device, and show the store's live page.
 
     Run one recorder for each broker: devices forget an event when the recorder says that it has it.
+    Whoever opens the page has to log in: make an account with `shelfkit dashboard user add`.
 
     \b
     Examples:
-      shelfkit dashboard --broker mqtt://127.0.0.1
+      shelfkit dashboard --broker mqtt://127.0.0.1 --no-login
       shelfkit dashboard --broker mqtts://mqtt.store --ca ca.pem --certificate recorder.pem \\
           --key recorder.key --database postgresql://kit:secret@db/kit
     """  # noqa: D301 - click needs the character itself to keep the lines

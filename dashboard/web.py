@@ -14,6 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dashboard.accounts import pages as doors
 from dashboard.accounts.gate import Access, Gate
 from dashboard.accounts.records import Accounts
 from dashboard.api import build_api
@@ -97,6 +98,7 @@ def build_app(
 
     routes = [
         *stores.routes(site),
+        *doors.routes(access),
         Route("/language/{code}", frame.set_language),
         Route("/theme/{name}", frame.set_theme),
         Route("/metrics", prometheus),
