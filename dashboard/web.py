@@ -20,7 +20,7 @@ from dashboard.accounts.records import Accounts
 from dashboard.api import build_api
 from dashboard.hub import Hub
 from dashboard.metrics import CONTENT_TYPE, Metrics
-from dashboard.pages import frame, stores
+from dashboard.pages import fleet, frame, history, stores
 from dashboard.pages.live import Live
 from dashboard.pages.site import Site
 from dashboard.queries import Queries
@@ -98,6 +98,8 @@ def build_app(
 
     routes = [
         *stores.routes(site),
+        *history.routes(site),
+        *fleet.routes(site),
         *doors.routes(access),
         Route("/language/{code}", frame.set_language),
         Route("/theme/{name}", frame.set_theme),

@@ -38,7 +38,8 @@ class Door:
         """Ask for name and password."""
         if not self._access.login:
             return frame.to(request, "/")
-        return self._asking(request, 200, "", request.query_params.get("next", "/"))
+        nobody = not await run_in_threadpool(self._access.accounts.people.list)
+        return self._asking(request, 200, "", request.query_params.get("next", "/"), nobody=nobody)
 
     async def enter(self, request: Request) -> Response:
         """Look at name and password."""
@@ -78,11 +79,19 @@ class Door:
         return answer
 
     def _asking(
-        self, request: Request, status: int, wrong: str, after: str, wait: timedelta = timedelta()
+        self,
+        request: Request,
+        status: int,
+        wrong: str,
+        after: str,
+        wait: timedelta = timedelta(),
+        *,
+        nobody: bool = False,
     ) -> Response:
         visitor = request.cookies.get(VISITOR) or secrets.token_urlsafe(32)
         seconds = int(wait.total_seconds()) + 1
         shown = {"visitor": visitor, "wrong": wrong, "next": frame.local(after), "seconds": seconds}
+        shown["nobody"] = nobody
         answer = frame.page(request, "login.html", status, **shown)
         _give(request, answer, VISITOR, visitor, "strict")
         if wait:
