@@ -12,6 +12,7 @@ from edge_agent.contracts.command import lazy_group, new_app, print_json, run_co
 from edge_agent.contracts.errors import UsageError
 
 _OTHERS = {
+    "ca": "deploy.ca_command:app",
     "device": "deploy.device_command:app",
     "fleet": "deploy.fleet_command:app",
     "release": "deploy.release.command:app",

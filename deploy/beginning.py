@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from deploy import authority as authorities
+from deploy.broker import BROKER, CA, OPERATOR, RECORDER
 from deploy.fleet import Fleet, FleetInfo
 from deploy.pki import Kind
 from deploy.release.keys import NAMES, write_key
@@ -12,8 +13,7 @@ from deploy.release.repository import Keys, Repository
 from edge_agent.contracts.errors import ConfigError, DataError
 from edge_agent.contracts.files import written_beside
 
-BROKER, RELEASES = "broker", "svc-releases"
-RECORDER, OPERATOR, CA = "svc-recorder", "svc-operator", "svc-ca"
+RELEASES = "svc-releases"
 SERVICES = {
     BROKER: Kind.SERVER,
     RELEASES: Kind.SERVER,

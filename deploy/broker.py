@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from deploy.beginning import BROKER, CA, OPERATOR, RECORDER
 from deploy.fleet import Fleet
 from edge_agent.contracts.errors import ConfigError, DataError, UsageError
 from edge_agent.contracts.files import written_beside
@@ -18,6 +17,7 @@ from edge_agent.contracts.validation import explain
 
 CONFIG = "mosquitto.conf"
 ACCESS = "access.acl"
+BROKER, RECORDER, OPERATOR, CA = "broker", "svc-recorder", "svc-operator", "svc-ca"
 PLAN = "plan.json"
 REVOKED = "crl.pem"
 
