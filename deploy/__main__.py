@@ -13,6 +13,8 @@ from edge_agent.contracts.errors import UsageError
 _OTHERS = {
     "fleet": "deploy.fleet_command:app",
     "release": "deploy.release.command:app",
+    "drives": "deploy.drives:drives",
+    "flash": "deploy.flash.command:flash_image",
 }
 
 app = new_app(

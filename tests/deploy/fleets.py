@@ -80,9 +80,16 @@ def fleet_with_device(folder: Path, *, device: str = DEVICE_ID, data: Path | str
     return fleet
 
 
-def add_device(fleet: Fleet, authority: Authority, device: str, data: Path | str = "/data/shelf") -> None:
+def add_device(
+    fleet: Fleet,
+    authority: Authority,
+    device: str,
+    data: Path | str = "/data/shelf",
+    *,
+    begin: datetime = NOW,
+) -> None:
     """Put a device into a fleet, with everything that it is flashed with."""
-    certificate, key = authority.issue(device)
+    certificate, key = authority.issue(device, begin=begin)
     home = fleet.device_folder(device)
     for name, content in {
         "device.yaml": device_yaml(data, device=device).encode(),
