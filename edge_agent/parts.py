@@ -21,6 +21,7 @@ from edge_agent.contracts.errors import ConfigError
 from edge_agent.contracts.messages import Availability
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.health import Instruments, published
+from edge_agent.launched import launched
 from edge_agent.mqtt import Link
 from edge_agent.outbox import Limits, Outbox
 from edge_agent.publisher import Publisher
@@ -187,10 +188,12 @@ def _delivery(device: DeviceConfig, outbox: Outbox, rng: random.Random) -> Deliv
 def link_of(device: DeviceConfig) -> Link:
     """Return a device's link, not started: its session, its last will, acknowledgements and commands."""
     topics = DeviceTopics(device.store, device.device)
+    # Where no launcher has started this process nobody could follow them.
+    wishes = (topics.desired,) if launched() is not None else ()
     return Link(
         address_of(device.broker),
         client_id=device.device,
         will=published(topics, messages.Health(status=Availability.OFFLINE)),
-        subscriptions=(topics.ack, topics.command("+")),
+        subscriptions=(topics.ack, topics.command("+"), *wishes),
         session_expiry_s=_SESSION_S,
     )
