@@ -18,6 +18,7 @@ _OTHERS = {
     "release": "deploy.release.command:app",
     "drives": "deploy.drives:drives",
     "flash": "deploy.flash.command:flash_image",
+    "push": "deploy.push.command:push_release",
 }
 
 app = new_app(
