@@ -16,6 +16,9 @@ _OTHERS = {
     "device": "deploy.device_command:app",
     "fleet": "deploy.fleet_command:app",
     "release": "deploy.release.command:app",
+    "drives": "deploy.drives:drives",
+    "flash": "deploy.flash.command:flash_image",
+    "push": "deploy.push.command:push_release",
 }
 
 app = new_app(
