@@ -12,7 +12,9 @@ from edge_agent.contracts.errors import UsageError
 
 _OTHERS = {
     "fleet": "deploy.fleet_command:app",
+    "image": "deploy.image.command:app",
     "release": "deploy.release.command:app",
+    "sim": "deploy.sim.command:app",
 }
 
 app = new_app(
