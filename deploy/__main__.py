@@ -1,4 +1,4 @@
-"""`shelfkit deploy`: the broker of a store, and releases; bringing them onto devices comes later."""
+"""`shelfkit deploy`: from a bundle to a fleet of devices that run it, and what a store needs for them."""
 
 import sys
 from pathlib import Path
@@ -14,23 +14,25 @@ from edge_agent.contracts.errors import UsageError
 _OTHERS = {
     "ca": "deploy.ca_command:app",
     "device": "deploy.device_command:app",
-    "fleet": "deploy.fleet_command:app",
-    "release": "deploy.release.command:app",
     "drives": "deploy.drives:drives",
     "flash": "deploy.flash.command:flash_image",
+    "fleet": "deploy.fleet_command:app",
+    "image": "deploy.image.command:app",
     "push": "deploy.push.command:push_release",
+    "release": "deploy.release.command:app",
+    "sim": "deploy.sim.command:app",
 }
 
 app = new_app(
     cls=lazy_group(_OTHERS),
     no_args_is_help=True,
-    help="Set up the store's broker; make and sign releases.",
+    help="Make a fleet: identities, releases, images, devices, rollouts; and what a store needs for them.",
 )
 
 
 @app.callback()
 def deploy() -> None:
-    """Set up the store's broker."""
+    """Make a fleet, bring releases onto its devices, and set up a store."""
 
 
 @app.command()
