@@ -13,6 +13,7 @@ from edge_agent.contracts.errors import UsageError
 _OTHERS = {
     "fleet": "deploy.fleet_command:app",
     "release": "deploy.release.command:app",
+    "rollout": "deploy.rollout.command:app",
 }
 
 app = new_app(

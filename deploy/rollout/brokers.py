@@ -75,6 +75,7 @@ class Brokers:
     ) -> None:
         self._stores = {address: _Store(link) for address, link in links.items()}
         self._devices, self._clock = devices, clock
+        self._began = clock()
         self._views: dict[str, View] = {}
         self._sent: dict[str, tuple[Desired | None, float]] = {}
         self.messages = 0
@@ -82,10 +83,13 @@ class Brokers:
 
     @property
     def ready(self) -> bool:
-        """Whether anything can be judged: one broker at least has told what it retains."""
+        """Whether devices can be judged: their brokers have told what they retain.
+
+        One that stays away is not waited for for ever: its devices are away.
+        """
         now = self._clock()
-        # Each is asked, not only the first: being ready is noticed by asking.
-        return any([store.ready_at(now) for store in self._stores.values()])
+        states = [store.ready_at(now) for store in self._stores.values()]
+        return all(states) or (any(states) and now - self._began >= _LONGEST_S)
 
     @property
     def trouble(self) -> dict[str, str]:
@@ -103,7 +107,7 @@ class Brokers:
         return found
 
     def take(self, patience_s: float) -> None:
-        """Take in what comes, until nothing more does."""
+        """Take in what comes, or wait a moment for something to come."""
         end = self._clock() + patience_s
         while not self._drained() and self._clock() < end:
             time.sleep(0.02)
