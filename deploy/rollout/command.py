@@ -126,8 +126,7 @@ def status(
     """  # noqa: D301 - click needs the character itself to keep the lines
     kept = Kept(fleets.opened(folder))
     found = kept.named(id_)
-    with kept.runner() as free:
-        running = not free
+    running = kept.driven()
     if as_json:
         print_json(told(found, members=True, running=running))
         return
@@ -159,8 +158,7 @@ def listed(folder: Folder = fleets.DEFAULT, as_json: AsJson = False) -> None:
       shelfkit deploy rollout list --json
     """  # noqa: D301 - click needs the character itself to keep the lines
     kept = Kept(fleets.opened(folder))
-    with kept.runner() as free:
-        running = not free
+    running = kept.driven()
     every = kept.every()
     if as_json:
         print_json({"rollouts": [told(item, members=False, running=running) for item in every]})
