@@ -21,6 +21,7 @@ _OTHERS = {
     "push": "deploy.push.command:push_release",
     "release": "deploy.release.command:app",
     "sim": "deploy.sim.command:app",
+    "rollout": "deploy.rollout.command:app",
 }
 
 app = new_app(

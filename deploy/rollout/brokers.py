@@ -5,7 +5,7 @@ Nothing is remembered here: a broker retains all of it, and tells it again to wh
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from queue import Empty
@@ -75,6 +75,7 @@ class Brokers:
     ) -> None:
         self._stores = {address: _Store(link) for address, link in links.items()}
         self._devices, self._clock = devices, clock
+        self._began = clock()
         self._views: dict[str, View] = {}
         self._sent: dict[str, tuple[Desired | None, float]] = {}
         self.messages = 0
@@ -82,10 +83,13 @@ class Brokers:
 
     @property
     def ready(self) -> bool:
-        """Whether anything can be judged: one broker at least has told what it retains."""
+        """Whether devices can be judged: their brokers have told what they retain.
+
+        One that stays away is not waited for for ever: its devices are away.
+        """
         now = self._clock()
-        # Each is asked, not only the first: being ready is noticed by asking.
-        return any([store.ready_at(now) for store in self._stores.values()])
+        states = [store.ready_at(now) for store in self._stores.values()]
+        return all(states) or (any(states) and now - self._began >= _LONGEST_S)
 
     @property
     def trouble(self) -> dict[str, str]:
@@ -103,7 +107,7 @@ class Brokers:
         return found
 
     def take(self, patience_s: float) -> None:
-        """Take in what comes, until nothing more does."""
+        """Take in what comes, or wait a moment for something to come."""
         end = self._clock() + patience_s
         while not self._drained() and self._clock() < end:
             time.sleep(0.02)
@@ -136,24 +140,17 @@ class Brokers:
         if store != topics.store:
             return
         try:
-            self._views[topics.device] = _seen(self._views.get(topics.device, NOTHING), leaf, notice.payload)
+            self._views[topics.device] = seen(self._views.get(topics.device, NOTHING), leaf, notice.payload)
         except DataError as exc:
             log.warning("%s: left out: %s", notice.topic, exc)
 
     def tell(self, wanted: Mapping[str, Desired], rollout: str) -> int:
-        """Tell devices what differs from what they are told; return how many have not been told yet.
-
-        What other rollouts have said is replaced where this one has something to say, and else left alone.
-        """
-        open_ = 0
+        """Tell devices what differs from what they are told; return how many have not been told yet."""
         now = self._clock()
-        for device, (store, address) in self._devices.items():
-            wish = wanted.get(device)
-            told = self._views.get(device, NOTHING).desired
-            if told == wish or (wish is None and told is not None and told.rollout != rollout):
-                self._sent.pop(device, None)
-                continue
-            open_ += 1
+        open_ = to_tell(self._devices, wanted, self._views, rollout)
+        self._sent = {device: sent for device, sent in self._sent.items() if device in open_}
+        for device, wish in open_.items():
+            store, address = self._devices[device]
             before = self._sent.get(device)
             if before is not None and before[0] == wish and now - before[1] < _AGAIN_S:
                 continue
@@ -164,10 +161,30 @@ class Brokers:
                 self._sent[device] = (wish, now)
                 self.messages += 1
                 self.bytes += len(publication.topic) + len(payload)
-        return open_
+        return len(open_)
 
 
-def _seen(view: View, leaf: str, payload: bytes) -> View:
+def to_tell(
+    devices: Iterable[str], wanted: Mapping[str, Desired], views: Mapping[str, View], rollout: str
+) -> dict[str, Desired | None]:
+    """Return what devices are to be told that they are not told yet; None takes back.
+
+    What another rollout has said is replaced where this one has something to say, and else left alone.
+    """
+    found: dict[str, Desired | None] = {}
+    for device in devices:
+        wish, told = wanted.get(device), views.get(device, NOTHING).desired
+        if told != wish and (wish is not None or told is None or told.rollout == rollout):
+            found[device] = wish
+    return found
+
+
+def seen(view: View, leaf: str, payload: bytes) -> View:
+    """Return what is known of a device after one more message.
+
+    Raises:
+        DataError: It is none of the contract.
+    """
     if leaf == "desired":
         return replace(view, desired=messages.decode(Desired, payload) if payload else None)
     if leaf == "reported":

@@ -6,15 +6,18 @@ broker, which lets that name in once.
 """
 
 import fcntl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from deploy.fleet import Fleet
 from deploy.rollout.model import ENDED, Rollout, decode, encode
 from edge_agent.contracts.errors import DataError, UsageError
 
 _RUNNER = ".runner"
+_TRIES, _PAUSE_S = 4, 0.05
 
 
 class Kept:
@@ -124,12 +127,7 @@ class Kept:
         """Be the one that runs rollouts of this fleet; False where another process is."""
         self._fleet.rollouts.mkdir(parents=True, exist_ok=True)
         with (self._fleet.rollouts / _RUNNER).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+            yield _held(file)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -137,6 +135,18 @@ class Kept:
         with (self._fleet.rollouts / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def driven(self) -> bool:
+        """Tell whether a process runs rollouts of this fleet."""
+        path = self._fleet.rollouts / _RUNNER
+        if not path.exists():
+            return False
+        with path.open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def _path(self, id_: str) -> Path:
         # A name from a command line must not lead out of the folder.
@@ -148,3 +158,15 @@ class Kept:
 
     def _write(self, rollout: Rollout) -> None:
         self._fleet.write(self._path(rollout.id), encode(rollout))
+
+
+def _held(file: IO[str]) -> bool:
+    """Take a lock; somebody who only looks has it for a moment."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE_S)
+        else:
+            return True
+    return False

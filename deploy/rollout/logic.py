@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from deploy.rollout.model import (
     ENDED,
@@ -219,16 +220,16 @@ def wanted(rollout: Rollout) -> dict[str, Desired]:
     is left alone unless the rollout was aborted.
     """
     return {
-        device: Desired(
-            rollout=rollout.id,
-            attempt=member.attempt,
-            release=rollout.release,
-            deadline=member.due,
-            window=rollout.window,
-        )
+        device: _desired(rollout.id, member.attempt, rollout.release, member.due, rollout.window)
         for device, member in rollout.members.items()
         if _told(rollout.state, member)
     }
+
+
+@lru_cache(maxsize=1024)
+def _desired(id_: str, attempt: int, release: int, due: datetime | None, window: str | None) -> Desired:
+    """Return what is the same for all devices that were asked together: made once."""
+    return Desired(rollout=id_, attempt=attempt, release=release, deadline=due, window=window)
 
 
 def _told(state: State, member: Member) -> bool:

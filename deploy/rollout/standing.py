@@ -27,6 +27,13 @@ def folded(member: Member, view: View, rollout: Rollout, now: datetime) -> Membe
         rollout: That it belongs to.
         now: UTC.
     """
+    if (
+        member.wave is None
+        and view.reported is None
+        and not view.left_out
+        and member.standing == Standing.LATER
+    ):
+        return member
     heard = _heard(member, view.reported, rollout)
     if heard.due is not None and now >= heard.due and not heard.graced and away(heard, view):
         heard = replace(heard, graced=True, due=None)
