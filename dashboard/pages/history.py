@@ -24,7 +24,7 @@ from edge_agent.contracts.times import rfc3339
 PERIODS = (1, 7, 28, 91)
 
 _TOP = 20
-_WIDTH = 1000
+_WIDTH = 100
 _COLUMNS = ("store", "shelf", "device", "name", "title", "gtin", "state", "begin", "end", "seconds")
 
 
@@ -121,12 +121,12 @@ def _top_gaps(found: Iterable[History]) -> list[tuple[History, timeline.Span]]:
 def _bars(
     spans: Sequence[timeline.Span], since: datetime, until: datetime
 ) -> list[tuple[float, float, timeline.Span]]:
-    """Return where each span begins on a line of a width, how wide it is there, and the span."""
+    """Return where each span begins on a line, how wide it is there (percent), and the span."""
     scale = _WIDTH / (until - since).total_seconds()
     return [
         (
             round((span.begin - since).total_seconds() * scale, 2),
-            round(max(span.seconds * scale, 0.6), 2),
+            round(max(span.seconds * scale, 0.1), 2),
             span,
         )
         for span in spans
@@ -136,7 +136,7 @@ def _bars(
 def _marks(
     days: Sequence[tuple[Any, datetime, datetime]], since: datetime, until: datetime
 ) -> list[tuple[float, str]]:
-    """Return where days begin on that line; not more than fit."""
+    """Return where days begin on that line (percent); not more than fit."""
     scale = _WIDTH / (until - since).total_seconds()
     every = max(len(days) // 8, 1)
     marks = ((begin, day) for day, begin, _ in itertools.islice(days, 1, None, every))

@@ -87,12 +87,32 @@ def _of_device(queries: Queries, wanted: Wanted, device: str, state: dict[str, A
             name, now = _told(body, data)
             before = _before(changes, name, data, wanted)
             changes.setdefault(name, []).extend([*before, Change(at, now)])
+    faults += _forgotten(faults, changes, state)
     blind = timeline.blind_spans(faults, wanted.since, wanted.until)
     for name, one in items.items():
         known = changes.get(name) or _as_it_is(one)
         seen = timeline.spans(known, wanted.since, wanted.until)
         spans = timeline.without(seen, blind)
         yield History(device, str(state.get("shelf", "")), name, one["title"], one["gtin"], spans)
+
+
+def _forgotten(
+    faults: list[tuple[datetime, str, bool]], changes: dict[str, list[Change]], state: dict[str, Any]
+) -> list[tuple[datetime, str, bool]]:
+    """Return the ends of faults that no event tells of: the snapshot says that they are over.
+
+    They were over when the camera next saw something change, at the latest when the snapshot was made.
+    """
+    holding = (state.get("camera") or {}).get("faults", [])
+    begun = {fault: at for at, fault, begins in faults if begins}
+    ended = {fault: at for at, fault, begins in faults if not begins}
+    made = moment(str(state.get("time"))) or max(begun.values(), default=None)
+    found = []
+    for fault, begin in begun.items():
+        if fault not in holding and ended.get(fault, begin) <= begin and made is not None:
+            later = [change.at for told in changes.values() for change in told if change.at > begin]
+            found.append((min([*later, made]), fault, False))
+    return sorted(found)
 
 
 def _items(state: dict[str, Any], about: About) -> Iterator[dict[str, Any]]:

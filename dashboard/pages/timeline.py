@@ -104,7 +104,7 @@ def blind_spans(faults: Iterable[tuple[datetime, str, bool]], since: datetime, u
         until: A fault that did not end lasts until here.
     """
     now: set[str] = set()
-    changes = []
+    changes: list[Change] = []
     for moment, fault, begins in faults:
         if begins:
             now.add(fault)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dashboard.store import Store
+from dashboard.tables import METADATA
 from tests.conftest import missing
 from tests.databases import find_postgres, postgres
 
@@ -29,7 +30,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     else:
         made = Store(str(request.getfixturevalue("postgres_url")))
         with made.engine.begin() as connection:
-            for table in ("event", "stream", "gap", "device"):
+            for table in METADATA.tables:
                 connection.exec_driver_sql(f"TRUNCATE {table}")
     yield made
     made.close()
