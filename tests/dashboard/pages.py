@@ -46,6 +46,7 @@ class Dashboard:
     def __init__(self, broker: Mosquitto, folder: Path, *arguments: str) -> None:
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
+        folder.mkdir(exist_ok=True)
         self.database = f"sqlite:///{folder / 'd.sqlite'}"
         self._command = [
             sys.executable,
@@ -205,13 +206,14 @@ class Visitor:
 
 def enter(client: Visitor, name: str, password: str = PASSWORD) -> httpx.Response:
     """Fill in the form."""
-    page = client.get("/login")
+    page = client.get("/login").text.split('action="/login"')[1]
     return client.post("/login", data={"csrf": hidden(page), "name": name, "password": password, "next": "/"})
 
 
-def hidden(page: httpx.Response) -> str:
+def hidden(page: httpx.Response | str) -> str:
     """Return what the first form of a page brings along."""
-    return page.text.split('name="csrf" value="')[1].split('"')[0]
+    text = page if isinstance(page, str) else page.text
+    return text.split('name="csrf" value="')[1].split('"')[0]
 
 
 def arrived(address: str, count: int) -> None:
