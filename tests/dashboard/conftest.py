@@ -40,9 +40,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def browser() -> Iterator[Browser]:
-    """Headless Chromium."""
+    """Headless Chromium; for one test, for its event loop would stand in the way of others."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         missing("chromium", "install it, for example: apt install chromium")
