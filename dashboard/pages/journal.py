@@ -1,6 +1,7 @@
 """Histories of a store's products and slots, read from its events and its latest snapshots."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,7 +65,12 @@ def histories(queries: Queries, wanted: Wanted) -> list[History]:
     for device, text, _ in queries.latest(wanted.store):
         if text is not None and wanted.device in {None, device}:
             found += _of_device(queries, wanted, device, json.loads(text))
-    return sorted(found, key=lambda one: (one.shelf, one.device, one.name))
+    return sorted(found, key=lambda one: (_as_read(one.shelf), one.device, _as_read(one.name)))
+
+
+def _as_read(name: str) -> list[tuple[int, str]]:
+    """Return what sorts names as people do: 2 before 12."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.findall(r"\d{1,18}|\D+", name)]
 
 
 def _of_device(queries: Queries, wanted: Wanted, device: str, state: dict[str, Any]) -> Iterator[History]:

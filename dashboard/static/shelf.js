@@ -40,7 +40,7 @@ function drawSlot(name, quad, slot) {
   const words = worded(state, slot);
   const lines = [`${SIGNS[state]} ${name}`.trim(), ...words];
   const longest = Math.max(4, ...lines.map((line) => [...line].reduce((sum, sign) => sum + (sign > "⺀" ? 1.9 : 1), 0)));
-  const size = Math.max(6, Math.min((width * 0.92) / (longest * 0.7), (height * 0.9) / (lines.length * 1.25), height / 5));
+  const size = Math.max(6, Math.min((width * 0.92) / (longest * 0.75), (height * 0.9) / (lines.length * 1.25), height / 5));
   const group = draw("g", { class: `slot ${state}${slot?.stale ? " stale" : ""}`, "data-slot": name });
   group.append(draw("title", {}, sentence(name, slot)), draw("polygon", { points: quad.map((point) => point.join(",")).join(" ") }));
   lines.forEach((line, number) => {
