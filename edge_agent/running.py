@@ -96,6 +96,8 @@ class Running:
                 ended = not self._look()
                 due = self._schedule.after(due, time.monotonic(), settled=self._parts.agent.it.settled)
             notify("STOPPING=1")
+            if self._updates is not None:
+                self._updates.hurry()
             self._talk(time.monotonic() + (_DRAIN_S if ended else 0.2))
             self._say_goodbye()
         finally:

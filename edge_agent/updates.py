@@ -115,7 +115,10 @@ class Updates:
 
     def _hand_over(self) -> None:
         """Write down what is wanted; again until the disk has taken it."""
-        if self._wanted is None or self._wanted == read_small(self._place.desired) or self._written(self._place.desired, self._wanted):
+        if self._wanted is None:
+            return
+        there = self._wanted == read_small(self._place.desired)
+        if there or self._written(self._place.desired, self._wanted):
             self._wanted = None
 
     def _written(self, path: Path, content: bytes) -> bool:
@@ -193,6 +196,10 @@ class Updates:
         if self._reported is None or not self._untold:
             return None
         return Publication(self._topics.reported, messages.encode(self._reported), retain=True)
+
+    def hurry(self) -> None:
+        """Look for a report at once: this process is about to end, and it may say why."""
+        self._look_due = 0.0
 
     def told(self) -> None:
         """Note that the report went out."""

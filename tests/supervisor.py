@@ -1,4 +1,4 @@
-"""systemd's part, played: it starts a process, listens to it, ends it when it falls silent, and starts it again."""
+"""systemd's part, played: starts a process, listens to it, ends it when it falls silent, starts it again."""
 
 import contextlib
 import os

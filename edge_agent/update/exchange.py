@@ -1,5 +1,6 @@
 """The updater's side of the folder in which it and the agent write to each other."""
 
+import logging
 from datetime import UTC, datetime
 
 from edge_agent.contracts.release import Place
@@ -14,6 +15,8 @@ from edge_agent.update.records import (
     decode_starts,
     encode_report,
 )
+
+log = logging.getLogger(__name__)
 
 
 class Exchange:
@@ -66,6 +69,8 @@ class Exchange:
         time = now.wall.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         write_whole(self._place.reported, encode_report(report, boot_id=now.boot_id, time=time))
         self._told = report, now.boot_id
+        why = f": {report.reason}" if report.reason else ""
+        log.info("release %s: %s%s; good: %s", report.release or "-", report.phase, why, report.good)
 
 
 def moment(boot_id: str, up_s: float, wall: datetime) -> Moment:

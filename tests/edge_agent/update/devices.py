@@ -123,6 +123,7 @@ class Device:
             "SHELFKIT_RELEASES": str(self.place.root),
             "SHELFKIT_BOOT_ID": str(uuid.uuid4()),
             "SHELFKIT_LOG": "info",
+            "PYTHONUNBUFFERED": "1",
         }
 
     def start(self) -> None:

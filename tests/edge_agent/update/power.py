@@ -112,7 +112,7 @@ class Disk:
             if alone:
                 alone[self.done % len(alone)]()
             return
-        for (device, inode), _ in self._written.items():
+        for device, inode in self._written:
             for path in self.root.rglob("*"):
                 if path.is_symlink() or not path.is_file():
                     continue

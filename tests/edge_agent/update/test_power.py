@@ -117,7 +117,7 @@ class Device:
 
 
 @contextmanager
-def copied(world: World, begin: Place, folder: Path) -> Iterator[Place]:
+def copied(begin: Place, folder: Path) -> Iterator[Place]:
     root = folder / "device"
     shutil.copytree(begin.root, root, symlinks=True)
     yield Place(root)
@@ -144,7 +144,7 @@ def sweep(world: World, begin: Place, release: int, folder: Path, *, every: bool
     def played(at: int | None, loses: str) -> Disk:
         shutil.rmtree(backup, ignore_errors=True)
         backup.mkdir()
-        with copied(world, begin, folder) as place:
+        with copied(begin, folder) as place:
             disk = Disk(place.root, backup, at)
             device = Device(place, world, "b2")
             device.want(release)
@@ -210,11 +210,15 @@ def test_a_disk_that_loses_what_was_not_flushed(tmp_path: Path) -> None:
     backup.mkdir()
     (root / "name").write_text("before")
     disk = Disk(root, backup, 3)
-    with power(disk), pytest.raises(PowerCut):
+
+    def work() -> None:
         (root / "beside").write_text("after!")
         (root / "beside").replace(root / "name")
         (root / "torn").write_text("1234")
         (root / "never").write_text("")
+
+    with power(disk), pytest.raises(PowerCut):
+        work()
     disk.lose()
     assert (root / "name").read_text() == "before"
     assert (root / "torn").read_text() == "12"

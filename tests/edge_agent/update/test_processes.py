@@ -1,18 +1,22 @@
 """Updates with real processes: a real agent, a real launcher and updater, a real broker."""
 
+import contextlib
 import json
 import os
 import random
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty
+from typing import Any
 
 import pytest
 
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Link, Publication, Received
 from edge_agent.update import state
-from tests.brokers import Mosquitto, subscribed, wait_for
+from tests.brokers import Mosquitto, subscribed
 from tests.edge_agent.update.devices import CRASHES, HANGS, Device, Fleet
 
 pytestmark = pytest.mark.broker
@@ -45,33 +49,47 @@ def want(link: Link, release: int, attempt: int = 1) -> None:
     assert link.publish(Publication(TOPICS.desired, json.dumps(wish).encode(), retain=True)) is not None
 
 
-def heard(link: Link, **wanted: object) -> dict[str, object]:
-    """Return the next report or event with these values."""
+class Operator:
+    """Somebody who hears everything, and remembers it."""
 
-    def right(notice: object) -> bool:
-        if not isinstance(notice, Received):
-            return False
-        value = json.loads(notice.payload)
-        return all(value.get(key) == wanted[key] for key in wanted)
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._said: list[dict[str, Any]] = []
 
-    notice = wait_for(link, right, 90)
-    assert isinstance(notice, Received)
-    value: dict[str, object] = json.loads(notice.payload)
-    return value
+    def heard(self, patience_s: float = 90, **wanted: object) -> dict[str, Any]:
+        """Return a report, event or health with these values."""
+        end, looked = time.monotonic() + patience_s, 0
+        while time.monotonic() < end:
+            for value in self._said[looked:]:
+                if all(value.get(key) == wanted[key] for key in wanted):
+                    return value
+            looked = len(self._said)
+            with contextlib.suppress(Empty):
+                notice = self._link.notices.get(timeout=0.5)
+                if isinstance(notice, Received):
+                    self._said.append(json.loads(notice.payload))
+        message = f"nothing with {wanted} in {self._said}"
+        raise AssertionError(message)
+
+
+@contextmanager
+def operator(broker: Mosquitto) -> Iterator[tuple[Link, Operator]]:
+    topics = (TOPICS.reported, TOPICS.event("+"), TOPICS.health)
+    with subscribed(broker.address, *topics, client_id="operator") as link:
+        yield link, Operator(link)
 
 
 def test_a_good_release_commits_and_a_crashing_one_is_rolled_back(
     shelf: Device, mosquitto: Mosquitto
 ) -> None:
-    topics = (TOPICS.reported, TOPICS.event("+"), TOPICS.health)
-    with subscribed(mosquitto.address, *topics, client_id="operator") as link:
+    with operator(mosquitto) as (link, someone):
         shelf.start()
-        heard(link, phase="idle", good=1)
-        heard(link, status="online", release=1, update="idle")
+        someone.heard(phase="idle", good=1)
+        someone.heard(status="online", release=1, update="idle")
         want(link, 2)
         shelf.settled(2, "committed")
-        event = heard(link, type="shelfkit.device.update-committed.v1")
-        assert event["data"]["reason"] == "release 2"  # type: ignore[index] # JSON
+        event = someone.heard(type="shelfkit.device.update-committed.v1")
+        assert event["data"]["reason"] == "release 2"
         assert state.load(shelf.place).previous == 1
         # Another model alone: agent and runtime are the very same files.
         files = [shelf.place.release(number) / "agent/edge_agent/agent.py" for number in (1, 2)]
@@ -80,28 +98,27 @@ def test_a_good_release_commits_and_a_crashing_one_is_rolled_back(
         assert not (shelf.place.release(1) / "bundle/NOTE").exists()
 
         want(link, 3)
-        told = heard(link, phase="rolled_back", release=3, good=2)
+        told = someone.heard(phase="rolled_back", release=3, good=2)
         assert "the shelf is on fire" in str(told["reason"])
-        event = heard(link, type="shelfkit.device.update-rolled-back.v1")
-        assert "release 3: ended 2 times" in event["data"]["reason"]  # type: ignore[index] # JSON
-        heard(link, status="online", release=2, update="rolled_back")
+        event = someone.heard(type="shelfkit.device.update-rolled-back.v1")
+        assert "release 3: ended 2 times" in event["data"]["reason"]
+        someone.heard(status="online", release=2, update="rolled_back")
         assert shelf.service.results.count("exit-code") == 2
         assert shelf.place.current.readlink() == Path("releases/2")
 
 
 @pytest.mark.slow
 def test_a_hanging_release_is_rolled_back_and_offered_again(shelf: Device, mosquitto: Mosquitto) -> None:
-    topics = (TOPICS.reported, TOPICS.event("+"), TOPICS.health)
-    with subscribed(mosquitto.address, *topics, client_id="operator") as link:
+    with operator(mosquitto) as (link, someone):
         shelf.start()
-        heard(link, status="online", release=1)
+        someone.heard(status="online", release=1)
         for attempt in (1, 2):
             want(link, 4, attempt)
-            heard(link, phase="trial", release=4, attempt=attempt)
-            told = heard(link, phase="rolled_back", release=4, attempt=attempt)
+            someone.heard(phase="trial", release=4, attempt=attempt)
+            told = someone.heard(phase="rolled_back", release=4, attempt=attempt)
             assert "timeout" in str(told["reason"])
             assert "waiting for what never comes" in str(told["reason"])
-            heard(link, status="online", release=1)
+            someone.heard(status="online", release=1)
 
 
 @pytest.mark.slow
