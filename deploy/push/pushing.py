@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from deploy import provision
 from deploy.fleet import Fleet
 from deploy.push import target as targets
-from deploy.push.payload import chosen, payload
+from deploy.push.payload import Payload, chosen, payload
 from deploy.push.target import Target
 from deploy.ssh import Ssh
 from edge_agent.contracts.errors import UsageError
@@ -126,7 +126,7 @@ def push(
     staged = f"{layout.real('/')}{_STAGED}" if layout.below else f"/var/tmp/{_STAGED}-{device}"  # noqa: S108 - made for its owner alone
     moved = 0
     ssh.script(_ROOM, staged, what="a folder of our own to bring things to")
-    for name, path in made.large.items():
+    for name, path in _missing(made, there).items():
         size = path.stat().st_size
         moved += ssh.upload(
             path,
@@ -155,6 +155,18 @@ def push(
         root=not layout.below,
     )
     return Pushed(release, there, moved, tuple(changed))
+
+
+def _missing(made: Payload, there: Target) -> dict[str, Path]:
+    """Return the archives that the machine has not unpacked already."""
+    release = made.release
+    found = dict(made.large)
+    if f"runtimes/{release.runtime.sha256}" in there.have:
+        del found[release.runtime.target]
+    if f"releases/{release.number}" in there.have:
+        found.pop(release.agent.target)
+        found.pop(release.bundle.target)
+    return found
 
 
 def _changed(files: Mapping[str, bytes], there: Target) -> dict[str, bytes]:

@@ -21,11 +21,12 @@ echo "opencv=$(/usr/bin/python3 -c 'import cv2, numpy; print(numpy.__version__)'
 [ "$(id -u)" = 0 ] && echo root=yes
 sudo -n true 2>/dev/null && echo root=yes
 data=$1
-[ -f "$data/state.json" ] && echo "state=$(tr -d '\n' < "$data/state.json")"
+for folder in "$data"/runtimes/* "$data"/releases/*; do
+    [ -d "$folder" ] && echo "have ${folder#"$data"/}"
+done
 for file in "$data"/device/*; do
     [ -f "$file" ] && echo "file $(sha256sum < "$file" | cut -d ' ' -f 1) ${file##*/}"
 done
-echo "free=$(df -Pk "$(dirname "$data")" 2>/dev/null | tail -n 1 | awk '{print $4}')"
 exit 0
 """
 
@@ -38,13 +39,13 @@ class Target:
         arch: Debian's name of what its programs are made for.
         system: As it calls itself.
         files: What it was provisioned with before: hashes by name.
-        state: Of its releases, as JSON; empty: it has none.
+        have: Runtimes and releases that are there, as `runtimes/SHA256` and `releases/NUMBER`.
     """
 
     arch: str
     system: str
-    state: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
+    have: frozenset[str] = frozenset()
 
 
 def read(text: str, *, below: bool) -> Target:
@@ -84,4 +85,5 @@ def read(text: str, *, below: bool) -> Target:
             hint="Debian 12 or Raspberry Pi OS (bookworm); for others there are images: "
             "shelfkit deploy image build",
         )
-    return Target(arch, name, said.get("state", ""), files)
+    have = frozenset(line.removeprefix("have ") for line in text.splitlines() if line.startswith("have "))
+    return Target(arch, name, files, have)
