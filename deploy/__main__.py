@@ -18,6 +18,9 @@ _OTHERS = {
     "image": "deploy.image.command:app",
     "release": "deploy.release.command:app",
     "sim": "deploy.sim.command:app",
+    "drives": "deploy.drives:drives",
+    "flash": "deploy.flash.command:flash_image",
+    "push": "deploy.push.command:push_release",
 }
 
 app = new_app(

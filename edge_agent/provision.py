@@ -34,6 +34,7 @@ _APPLIED = ".applied"
 """Ends the name of a file on the boot partition that the device has taken over."""
 _GOOD = "shelfkit: this device is provisioned."
 _BAD = "shelfkit: NOT provisioned. Nothing of it was applied, and the device publishes nothing."
+_BAD_NEXT = "shelfkit: NOT changed. Nothing of it was applied, and the device goes on with what it had."
 
 
 def provision(
@@ -120,7 +121,8 @@ def provisioned(
 
 def _refusal_told(work: "_Work", error: ConfigError, now: datetime) -> None:
     try:
-        work.say(_refused(error, now))
+        had = (work.device / provisioning.DEVICE).is_file()
+        work.say(_text(_BAD_NEXT if had else _BAD, {}, now, _refused(error)))
     except OSError as exc:
         raise DeviceError(f"{error}\n(and {REPORT} cannot be written: {exc.strerror})") from exc
 
@@ -298,8 +300,8 @@ def _told(checked: Checked, now: datetime) -> str:
     return _text(_GOOD, rows, now, [f"note: {note}" for note in checked.notes])
 
 
-def _refused(error: KitError, now: datetime) -> str:
-    return _text(_BAD, {}, now, [str(error), "", f"What to do: {error.hint}" if error.hint else ""])
+def _refused(error: KitError) -> list[str]:
+    return [str(error), "", f"What to do: {error.hint}" if error.hint else ""]
 
 
 def _text(head: str, rows: Mapping[str, str], now: datetime, more: list[str]) -> str:

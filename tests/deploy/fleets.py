@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from deploy import fleet_command
+from deploy import beginning
 from deploy.fleet import Device, Fleet
 
 NOW = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
@@ -74,15 +74,22 @@ def device_yaml(data: Path | str = "/data/shelf", *, device: str = DEVICE_ID, po
 def fleet_with_device(folder: Path, *, device: str = DEVICE_ID, data: Path | str = "/data/shelf") -> Fleet:
     """Begin a fleet and put a device into it."""
     authority = Authority()
-    fleet = fleet_command.begin(folder, "shops", NOW)
+    fleet = beginning.begin(folder, "shops", NOW)
     fleet.write(fleet.ca / "ca.pem", authority.pem)
     add_device(fleet, authority, device, data)
     return fleet
 
 
-def add_device(fleet: Fleet, authority: Authority, device: str, data: Path | str = "/data/shelf") -> None:
+def add_device(
+    fleet: Fleet,
+    authority: Authority,
+    device: str,
+    data: Path | str = "/data/shelf",
+    *,
+    begin: datetime = NOW,
+) -> None:
     """Put a device into a fleet, with everything that it is flashed with."""
-    certificate, key = authority.issue(device)
+    certificate, key = authority.issue(device, begin=begin)
     home = fleet.device_folder(device)
     for name, content in {
         "device.yaml": device_yaml(data, device=device).encode(),

@@ -1,14 +1,17 @@
 """What a device is flashed with is checked before it is written anywhere."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from deploy.fleet import Fleet
 from deploy.provision import files
 from edge_agent.contracts.errors import ConfigError
 from edge_agent.contracts.provisioning import FILES
 from edge_agent.contracts.yamlfile import ProblemsError
+from edge_agent.provision import provisioned
+from tests.conftest import Kit
 from tests.deploy.fleets import DEVICE_ID, NOW, fleet_with_device
 
 
@@ -56,3 +59,19 @@ def test_a_device_is_not_flashed_as_another(tmp_path: Path) -> None:
     home.rename(home.with_name("cam-2"))
     with pytest.raises(ProblemsError, match="expected the device cam-2; received cam-12-01"):
         files(fleet, "cam-2", NOW)
+
+
+def test_what_device_add_writes_is_what_a_device_takes(tmp_path: Path, kit: Kit) -> None:
+    kit("deploy", "fleet", "init", "--name", "shops", "--fleet", tmp_path / "fleet")
+    add = ("deploy", "device", "add", "cam-7", "--store", "0417", "--shelf", "12")
+    kit(*add, "--camera", "v4l2:/dev/video0", "--broker", "broker.example", "--fleet", tmp_path / "fleet")
+    (tmp_path / "boot").mkdir()
+    for name, content in files(Fleet(tmp_path / "fleet"), "cam-7", datetime.now(UTC)).items():
+        (tmp_path / "boot" / name).write_bytes(content)
+    with pytest.raises(ProblemsError, match="state_dir"):
+        provisioned(tmp_path / "boot", tmp_path / "data", datetime.now(UTC))
+    elsewhere = files(Fleet(tmp_path / "fleet"), "cam-7", datetime.now(UTC), data=tmp_path / "data")
+    (tmp_path / "boot" / "device.yaml").write_bytes(elsewhere["device.yaml"])
+    done = provisioned(tmp_path / "boot", tmp_path / "data", datetime.now(UTC))
+    assert done.checked.config.device == "cam-7"
+    assert not done.checked.notes

@@ -171,6 +171,7 @@ def test_a_provisioned_device_keeps_what_it_has_when_the_next_is_wrong(board: Bo
         provisioned(board.boot, board.data, NOW)
     assert board.kept() == board.files
     assert "not valid YAML" in board.report
+    assert "goes on with what it had" in board.report
     (board.boot / "planogram.yaml").unlink()
     provisioned(board.boot, board.data, NOW)
     assert board.report.startswith("shelfkit: this device is provisioned.")
