@@ -28,6 +28,18 @@ LEFT_OUT = (
 )
 """Of Debian's tar: kernel and loader lie on the boot partition, and the device never runs apt."""
 
+_MASKED = (
+    # Nobody logs in, and nothing installs packages.
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "console-getty.service",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "getty.target",
+    "systemd-logind.service",
+)
+
 _FSTAB = """\
 # The system is only read; what changes lies on the data partition, or is gone with the power.
 PARTUUID={root} / ext4 ro,noatime 0 0
@@ -97,7 +109,7 @@ def command_line(board: Board, seed: str) -> str:
     """Return what the kernel is told."""
     return (
         f"root=PARTUUID={identity(seed, 'root-a')} ro rootwait panic=10 console=tty0 "
-        f"console={board.console},115200 systemd.show_status=true quiet"
+        f"console={board.console},115200 systemd.show_status=true systemd.status_unit_format=name quiet"
     )
 
 
@@ -166,6 +178,8 @@ def entries(rootfs: Path, site: Path, seed: str) -> Iterator[Entry]:
     for name, text in texts.items():
         yield Entry(name, text.encode(), mode=0o640 if "shadow" in name else 0o644)
     yield Entry("usr/lib/shelfkit/grow", _GROW_SCRIPT.encode(), mode=0o755)
+    for unit in _MASKED:
+        yield Entry(f"etc/systemd/system/{unit}", link="/dev/null")
     for unit in ENABLED:
         yield Entry(f"etc/systemd/system/multi-user.target.wants/{unit}", link=f"/etc/systemd/system/{unit}")
     yield Entry(f"etc/systemd/system/data.mount.requires/{GROW}", link=f"/etc/systemd/system/{GROW}")

@@ -16,11 +16,13 @@ from edge_agent.contracts.errors import DataError, DeviceError
 
 READY = "Started shelfkit-agent-launched.service"
 """systemd says so once the agent has said READY=1: units of the type notify are started then."""
-REFUSED = "NOT provisioned"
+REFUSED = "Failed to start shelfkit-provision.service"
 HOST = "10.0.2.2"
 """Where this machine is for the one in QEMU."""
 DRIVE_GB = 8
 _KVM = Path("/dev/kvm")
+_KVM_PROBE_S = 2.0
+_KVM_ERROR = "KVM internal error"
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -30,7 +32,8 @@ class Kind:
 
     Attributes:
         machine: The words that name it.
-        processor: Without KVM.
+        own: With KVM.
+        processor: Without.
         firmware: Where Debian's packages keep UEFI and its empty variables.
         package: The package that has it.
         host: This machine's own name of the architecture, where KVM can run it.
@@ -38,6 +41,7 @@ class Kind:
 
     program: str
     machine: tuple[str, ...]
+    own: str
     processor: str
     firmware: tuple[tuple[str, str], ...]
     package: str
@@ -48,6 +52,8 @@ KINDS: Mapping[str, Kind] = {
     "amd64": Kind(
         "qemu-system-x86_64",
         ("-machine", "q35"),
+        # A register of the processor that KVM cannot set where it runs in a virtual machine itself.
+        "host,-arch-capabilities",
         "max",
         (
             ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
@@ -59,6 +65,7 @@ KINDS: Mapping[str, Kind] = {
     "arm64": Kind(
         "qemu-system-aarch64",
         ("-machine", "virt"),
+        "host",
         "cortex-a72",
         (("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),),
         "qemu-efi-aarch64",
@@ -179,7 +186,7 @@ class Machine:
             program(self._kind.program),
             *self._kind.machine,
             *("-accel", "kvm" if self.kvm else "tcg"),
-            *("-cpu", "host" if self.kvm else self._kind.processor),
+            *("-cpu", self._kind.own if self.kvm else self._kind.processor),
             *("-m", str(self._memory_mib), "-smp", "2"),
             *("-display", "none", "-monitor", "none", "-no-reboot"),
             *("-serial", f"file:{self.console}"),
@@ -193,14 +200,34 @@ class Machine:
         ]
 
     def power_on(self) -> None:
-        """Start it.
+        """Start it; without KVM where KVM opens and then cannot do it, as in some virtual machines.
 
         Raises:
             DataError: A tool is missing.
         """
         self.boots += 1
+        self._start()
+        if self.kvm and self._kvm_fails():
+            self.power_cut()
+            self.kvm = False
+            self._start()
+
+    def _kvm_fails(self) -> bool:
+        """Return whether the firmware's first steps were too much for KVM."""
+        end = time.monotonic() + _KVM_PROBE_S
+        while time.monotonic() < end:
+            if not self.runs or _KVM_ERROR in self._complaints():
+                return True
+            time.sleep(0.1)
+        return False
+
+    def _complaints(self) -> str:
+        log = self._folder / "qemu.log"
+        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+
+    def _start(self) -> None:
         self._since = time.monotonic()
-        with (self._folder / "qemu.log").open("ab") as log:
+        with (self._folder / "qemu.log").open("wb") as log:
             self._process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -254,7 +281,7 @@ class Machine:
         raise self._failed(word, "it ended")
 
     def _failed(self, word: str, why: str) -> DeviceError:
-        last = "\n".join(self.said.strip().splitlines()[-12:])
+        last = "\n".join((self._complaints() + self.said).strip().splitlines()[-12:])
         return DeviceError(
             f"Expected: {word!r} on the console. Received: {why}.", hint=f"its last words:\n{last}"
         )
