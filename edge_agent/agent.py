@@ -134,8 +134,12 @@ class Agent:
 
     def started(self, agent: str, at: float) -> list[Event]:
         """Note that the agent has started."""
-        data = events.DeviceData(store=self._store, agent=agent, model=self._model_ref)
-        draft = Draft(kind=Kind.DEVICE_STARTED, subject="device", time=self._wall(at), data=data)
+        return self.tell(Kind.DEVICE_STARTED, agent, None, at)
+
+    def tell(self, kind: Kind, agent: str, reason: str | None, at: float) -> list[Event]:
+        """Note something of the device itself."""
+        data = events.DeviceData(store=self._store, agent=agent, model=self._model_ref, reason=reason)
+        draft = Draft(kind=kind, subject="device", time=self._wall(at), data=data)
         return self._keep(self._memory, [draft], at)
 
     @property

@@ -14,7 +14,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from edge_agent.board import Board
 from edge_agent.contracts.config import Metrics
 from edge_agent.contracts.errors import ConfigError, DataError
-from edge_agent.contracts.messages import Ack, Availability, Health, ModelState, decode, encode
+from edge_agent.contracts.messages import (
+    Ack,
+    Availability,
+    Health,
+    ModelState,
+    UpdatePhase,
+    decode,
+    encode,
+)
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Publication
 from edge_agent.outbox import Outbox
@@ -36,6 +44,9 @@ class Heart:
         missed: Frames that were due and did not come.
         clock_offset_s: How far the recorder's clock is ahead of ours.
         board: What the board told last.
+        release: That it is, where a launcher has started it.
+        update: How far the updater is with another one.
+        certificate_expires: When the device's certificate ends.
     """
 
     started: float
@@ -44,6 +55,9 @@ class Heart:
     missed: int = 0
     clock_offset_s: float | None = None
     board: Board = _SILENT
+    release: int | None = None
+    update: UpdatePhase | None = None
+    certificate_expires: datetime | None = None
 
     def compare(self, ack: bytes, now: datetime) -> None:
         """Compare our clock with the recorder's, from an acknowledgement that has just come."""
@@ -95,6 +109,9 @@ class Heart:
             clock_synchronized=board.clock.synchronized if board.clock else None,
             temperature_c=board.temperature_c,
             throttled=board.throttled.now if board.throttled else None,
+            release=self.release,
+            update=self.update,
+            certificate_expires=self.certificate_expires,
         )
 
 

@@ -17,11 +17,14 @@ from edge_agent.contracts.errors import DeviceError, KitError
 from edge_agent.contracts.messages import Availability
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.health import Heart, Instruments, notify, published
+from edge_agent.launched import launched
 from edge_agent.mqtt import Connected, Disconnected, Notice, Publication, Received, Refused
 from edge_agent.orders import Orders
 from edge_agent.parts import Parts
+from edge_agent.renewal import Renewal, address_in_force
 from edge_agent.schedule import Schedule
 from edge_agent.setup import Ready, Setup
+from edge_agent.updates import Spent, Updates, bound_s
 from edge_agent.wishes import Ending, Wishes
 
 log = logging.getLogger(__name__)
@@ -54,6 +57,9 @@ class Running:
         self._board = BoardReader()
         self._rng = random.Random()  # noqa: S311 - jitter
         self._parts = self._opened(ready, None)
+        started = launched()
+        self._updates = None if started is None else Updates(started, self._setup.config)
+        self._renewal = Renewal(self._setup.config)
         self._next: Parts | None = None
         self._frames: list[Frame] = []
         self._snapshot_due = self._health_due = self._measure_due = self._alive_due = 0.0
@@ -80,6 +86,7 @@ class Running:
         except DeviceError as exc:
             self._warn("disk", str(exc))
         notify("READY=1")
+        self._prove()
         due, ended = time.monotonic(), False
         try:
             while not self._asked.end and not ended:
@@ -131,6 +138,8 @@ class Running:
         if frame is not None:
             self._frames = [*self._frames[-1:], frame]
             self._heart.last_frame = frame.at
+            if self._updates is not None:
+                self._updates.saw(frame.at)
             self._heart.frame_ms = round(1000 * (time.monotonic() - begin), 1)
         self._instruments.events.inc(len(recorded))
         if agent.memory is not known:
@@ -163,6 +172,8 @@ class Running:
 
     def _hear(self, notice: Notice) -> None:
         link, now = self._parts.delivery.it.link, time.monotonic()
+        if self._updates is not None:
+            self._updates.notice(notice)
         if isinstance(notice, Connected):
             self._snapshot_due = self._health_due = 0.0
             described = self._description(self._setup)
@@ -176,6 +187,8 @@ class Running:
             reply = self._commands.answer(notice)
             if reply is not None:
                 link.publish(reply)
+            if notice.topic == self._topics.certificate_response:
+                self._take_certificate(notice.payload)
         self._parts.delivery.it.publisher.on(notice, now)
 
     def _say(self, now: float) -> None:
@@ -192,6 +205,7 @@ class Running:
             self._heart.board = self._board.read()
             dropped = self._parts.camera.it.dropped
             self._instruments.measure(outbox, self._heart, now, dropped)
+        self._say_updates(now)
         if not connected:
             return
         if outbox.stream != self._told_stream:
@@ -202,9 +216,48 @@ class Running:
             state = self._parts.agent.it.snapshot(device, outbox.stream, outbox.oldest, outbox.last, now)
             delivery.link.publish(Publication(self._topics.state, messages.encode(state), retain=True))
             self._snapshot_due = now + self._setup.config.rules.refresh_s
+        self._ask_for_certificate(now)
         if now >= self._health_due:
             delivery.link.publish(self._health(Availability.ONLINE, now))
             self._health_due = now + _HEALTH_S
+
+    def _ask_for_certificate(self, now: float) -> None:
+        self._heart.certificate_expires = self._renewal.expires
+        request = self._renewal.wanted(now, wall(now))
+        if request is not None and self._parts.delivery.it.link.publish(request) is not None:
+            self._renewal.asked(now)
+
+    def _take_certificate(self, payload: bytes) -> None:
+        """Go over to another certificate; where the disk will not, the one before goes on."""
+        try:
+            if self._renewal.take(payload):
+                self._parts.delivery.it.link.go_over(address_in_force(self._setup.config))
+        except DeviceError as exc:
+            self._warn("disk", str(exc))
+
+    def _say_updates(self, now: float) -> None:
+        """Show what this release can show, and pass on what the updater says."""
+        updates, link = self._updates, self._parts.delivery.it.link
+        if updates is None:
+            return
+        updates.step(now)
+        self._heart.release, self._heart.update = updates.release, updates.phase
+        news = updates.news()
+        if news is not None:
+            kind, reason = news
+            self._parts.agent.it.tell(kind, version("shelfkit"), reason, now)
+            updates.announced()
+        report = updates.report()
+        if report is not None and link.publish(report) is not None:
+            updates.told()
+            self._health_due = 0.0
+
+    def _prove(self) -> None:
+        if self._updates is not None:
+            made, model = self._setup, self._parts.ready.model
+            self._updates.take(made.config)
+            images, _ = made.bundle.golden()
+            self._updates.proven(Spent(model, images, bound_s(made.config, len(made.planogram.slots))))
 
     def _health(self, status: Availability, now: float) -> Publication:
         told = self._heart.health(
@@ -268,6 +321,8 @@ class Running:
         before.close(but=following)
         self._begin()
         self._commands, self._schedule = self._answering(), Schedule.of(self._setup)
+        self._renewal = Renewal(self._setup.config)
+        self._prove()
         self._snapshot_due = self._health_due = 0.0
         log.info("the configuration of %s holds from now on", self._setup.file)
 

@@ -22,9 +22,11 @@ from edge_agent.contracts.errors import KitError
 from edge_agent.contracts.messages import Availability, Command, SetLogLevel, SetPlanogram
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.health import notify, published
+from edge_agent.launched import launched
 from edge_agent.mqtt import Connected, Link, Received
 from edge_agent.parts import link_of
 from edge_agent.setup import Ready
+from edge_agent.updates import Updates
 from edge_agent.wishes import Wishes
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,8 @@ class _Safe:
         self.topics = DeviceTopics(last.store, last.device)
         self._began = time.monotonic()
         self._ready: Ready | None = None
+        started = launched()
+        self._updates = None if started is None else Updates(started, last)
         handlers: dict[str, Handler[Any]] = {
             "ping": Handler(Command, self._ping),
             "reload": Handler(Command, self._reload),
@@ -78,6 +82,7 @@ class _Safe:
         while not self._asked.end and self._ready is None:
             now = time.monotonic()
             notify("WATCHDOG=1")
+            self._say_updates(now)
             if now >= health_due and self._say_health(now):
                 health_due = now + _HEALTH_S
             if self._asked.reload.is_set() or now >= retry_due:
@@ -89,6 +94,8 @@ class _Safe:
                 notice = self._link.notices.get(timeout=_WAIT_S)
             except Empty:
                 continue
+            if self._updates is not None:
+                self._updates.notice(notice)
             if isinstance(notice, Connected):
                 health_due = 0.0
             if isinstance(notice, Received):
@@ -104,8 +111,20 @@ class _Safe:
             versions={"agent": version("shelfkit")},
             uptime_s=round(now - self._began, 1),
             safe_mode=self.why[:_LONGEST_WHY],
+            release=None if self._updates is None else self._updates.release,
+            update=None if self._updates is None else self._updates.phase,
         )
         return self._link.publish(published(self.topics, health)) is not None
+
+    def _say_updates(self, now: float) -> None:
+        """Hear wishes and pass on reports here too: another release may be what mends it."""
+        if self._updates is None:
+            return
+        self._updates.safe_mode(self.why)
+        self._updates.step(now)
+        report = self._updates.report()
+        if report is not None and self._link.publish(report) is not None:
+            self._updates.told()
 
     def _try(self) -> None:
         try:

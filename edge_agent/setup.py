@@ -11,13 +11,14 @@ from edge_agent.classifier import Classifier
 from edge_agent.contracts import bundle, config, messages, planogram, yamlfile
 from edge_agent.contracts.bundle import Bundle, Manifest
 from edge_agent.contracts.config import DeviceConfig, Rules
-from edge_agent.contracts.errors import BundleError
+from edge_agent.contracts.errors import BundleError, ConfigError
 from edge_agent.contracts.photos import read_picture
 from edge_agent.contracts.planogram import Planogram
 from edge_agent.contracts.preprocess import Image
 from edge_agent.contracts.yamlfile import Problem, ProblemsError
 from edge_agent.hard import HardExamples, Policy
 from edge_agent.hard_folder import FOLDER
+from edge_agent.launched import launched
 from edge_agent.pushed import Place
 
 
@@ -126,7 +127,9 @@ def read(path: Path) -> Setup:
     device = document.value
     if device is None:
         raise ProblemsError(document.problems, hint=_HINT)
-    problems = [*document.problems, *_not_yet(document, device), *_unheard(document, device)]
+    started = launched()
+    device = device if started is None else started.placed(device)
+    problems = [*document.problems, *_unreachable(document, device), *_unheard(document, device)]
     found, broken = _bundle(device)
     labels = found.manifest.label_names if found else None
     shelf = planogram.read(place_of(device).now, known_labels=labels)
@@ -181,11 +184,18 @@ def _bundle(device: DeviceConfig) -> tuple[Bundle | None, BundleError | None]:
         return None, exc
 
 
-def _not_yet(document: yamlfile.Document[DeviceConfig], device: DeviceConfig) -> list[Problem]:
-    """Name what the contract has and this version has not, rather than ignore it."""
+def _unreachable(document: yamlfile.Document[DeviceConfig], device: DeviceConfig) -> list[Problem]:
+    """Name a place that updates cannot come from."""
     if device.updates.url is None:
         return []
-    return [document.problem(("updates", "url"), "not in this version of the agent; leave it out")]
+    # The Update Framework takes a while to import.
+    from edge_agent.update.wire import base_url  # noqa: PLC0415
+
+    try:
+        base_url(device.updates.url)
+    except ConfigError as exc:
+        return [document.problem(("updates", "url"), f"{exc} {exc.hint}")]
+    return []
 
 
 def _unheard(document: yamlfile.Document[DeviceConfig], device: DeviceConfig) -> list[Problem]:

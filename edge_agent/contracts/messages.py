@@ -91,12 +91,28 @@ class Availability(StrEnum):
     OFFLINE = "offline"  # the broker said it for us (last will)
 
 
+class UpdatePhase(StrEnum):
+    """How far a device is with what a rollout desires."""
+
+    IDLE = "idle"
+    WAITING = "waiting"
+    DOWNLOADING = "downloading"
+    VERIFIED = "verified"
+    STAGED = "staged"
+    TRIAL = "trial"
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled_back"
+    REFUSED = "refused"
+
+
 class Health(Message):
     """The retained health of a device, and its last will (which carries the status alone).
 
     What nobody can tell is null. `dropped_frames` came and were never looked at, `missed_frames` were
     due and did not come; `clock_offset_s` is how far the recorder's clock is ahead of the device's;
-    `safe_mode` says why the agent makes no events.
+    `safe_mode` says why the agent makes no events. `release` is the one that runs, and `update` how far
+    the device is with another, where it is updated over the air. `certificate_expires` is when the broker
+    will not let it in any more, unless it is given another certificate before.
     """
 
     status: Availability
@@ -115,6 +131,9 @@ class Health(Message):
     temperature_c: float | None = None
     throttled: bool | None = None
     safe_mode: str | None = None
+    release: int | None = None
+    update: UpdatePhase | None = None
+    certificate_expires: Timestamp | None = None
 
 
 class Ack(Message):
@@ -159,20 +178,6 @@ class Reply(Message):
     request: str
     ok: bool
     error: str | None = None
-
-
-class UpdatePhase(StrEnum):
-    """How far a device is with what a rollout desires."""
-
-    IDLE = "idle"
-    WAITING = "waiting"
-    DOWNLOADING = "downloading"
-    VERIFIED = "verified"
-    STAGED = "staged"
-    TRIAL = "trial"
-    COMMITTED = "committed"
-    ROLLED_BACK = "rolled_back"
-    REFUSED = "refused"
 
 
 class Desired(Message):

@@ -14,7 +14,9 @@ On the device:
     metadata/                   what The Update Framework trusts
     exchange/desired.json       what a rollout wants: written by the agent, read by the updater
     exchange/reported.json      how far that is: written by the updater, read by the agent
-    exchange/proof.json         what the agent on trial can show for itself: written by it
+    exchange/proof.json         what the agent that runs can show for itself: written by it
+    launcher/starts.json        which release was started when, and how it ended: the launcher's own
+    downloads/                  what has come so far of a release that is on its way
 """
 
 import json
@@ -221,6 +223,39 @@ class Place:
     def state(self) -> Path:
         """What the updater knows."""
         return self.root / "state.json"
+
+    @property
+    def spare(self) -> Path:
+        """The same once more: what is read where the first is damaged."""
+        return self.root / "state.spare.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever changes releases."""
+        return self.root / "lock"
+
+    @property
+    def starts(self) -> Path:
+        """Which release was started when, and how it ended."""
+        return self.root / "launcher" / "starts.json"
+
+    @property
+    def compiled(self) -> Path:
+        """What Python has compiled of releases, which are read-only for it."""
+        return self.root / "launcher" / "compiled"
+
+    @property
+    def downloads(self) -> Path:
+        """What has come so far of a release that is on its way."""
+        return self.root / "downloads"
+
+    def release(self, number: int) -> Path:
+        """Return the folder of a release."""
+        return self.releases / str(number)
+
+    def runtime(self, release: Release) -> Path:
+        """Return the folder of a release's runtime."""
+        return self.runtimes / release.runtime.sha256
 
     @property
     def metadata(self) -> Path:

@@ -6,6 +6,7 @@ succeeded as a whole: after a refusal everything is as it was.
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -118,6 +119,20 @@ class Repository:
                 f"Expected: release {number} for {arch}. Received: {found.number} for {found.arch}."
             )
         return found
+
+    def newest(self, arch: str) -> int:
+        """Return the number of the newest release for an architecture.
+
+        Raises:
+            RefusedError: There is none.
+            ServiceError: The repository cannot be reached.
+        """
+        offered = self._ready()._trusted_set.targets.targets  # noqa: SLF001 - there is no other way in
+        found = re.compile(rf"releases/(\d{{1,15}})/{re.escape(arch)}\.json")
+        numbers = [int(match[1]) for name in offered if (match := found.fullmatch(name))]
+        if not numbers:
+            raise NotOfferedError(f"Expected: a release for {arch} in the repository. Received: none.")
+        return max(numbers)
 
     def download(
         self, component: Component, into: Path, progress: Callable[[int], None] | None = None

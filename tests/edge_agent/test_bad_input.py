@@ -65,7 +65,7 @@ CASES: list[tuple[Callable[[Path], None], int, list[str]]] = [
     (edit("label: tea-box", "label: tea-bxo", "planogram.yaml"), 3, ["label of the bundle", "tea-bxo"]),
     (break_bundle, 6, ["model.tflite", "bytes"]),
     (edit("device: cam-12-01", "home_assistant: true\ndevice: cam.12"), 3, ["device", "home_assistant"]),
-    (edit("metrics:", "updates: {url: https://x}\nmetrics:"), 3, ["updates.url", "not in this version"]),
+    (edit("metrics:", "updates: {url: http://x}\nmetrics:"), 3, ["updates.url", "https"]),
 ]
 
 

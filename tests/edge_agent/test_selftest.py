@@ -127,10 +127,10 @@ def test_nothing_can_be_said_without_a_config(tmp_path: Path, kit: Kit) -> None:
 
 
 def test_a_config_that_the_agent_would_refuse(shelf: Path, bundle_folder: Path) -> None:
-    path = write_device(shelf, bundle_folder, updates="{url: 'https://updates.example/'}")
+    path = write_device(shelf, bundle_folder, updates="{url: 'http://updates.example/'}")
     findings = found(path)
     assert failed(findings)[0] == "config"
-    assert "not in this version" in findings["config"].received
+    assert "https://HOST" in findings["config"].received
     assert findings["planogram"].status is Status.PASS
 
 

@@ -1,0 +1,74 @@
+"""The updater's side of the folder in which it and the agent write to each other."""
+
+from datetime import UTC, datetime
+
+from edge_agent.contracts.release import Place
+from edge_agent.update import machine
+from edge_agent.update.disk import read_small, write_whole
+from edge_agent.update.machine import Hold, Moment, Seen
+from edge_agent.update.records import (
+    Desired,
+    Report,
+    decode_desired,
+    decode_proof,
+    decode_starts,
+    encode_report,
+)
+
+
+class Exchange:
+    """Reads what the others say, and tells them how far it is.
+
+    Args:
+        place: The device's releases.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._told: tuple[Report, str] | None = None
+        self._ready_at: float | None = None
+
+    def desired(self) -> Desired | None:
+        """Return what a rollout wants; None where nothing is said."""
+        return decode_desired(read_small(self._place.desired))
+
+    def seen(self, now: Moment, *, spread: float = 0.0, hold: Hold | None = None, tail: str = "") -> Seen:
+        """Return everything that there is to go by."""
+        desired = self.desired()
+        seen = Seen(
+            now=now,
+            starts=decode_starts(read_small(self._place.starts)),
+            wish=None if desired is None else desired.wish,
+            taken_back=desired is not None and desired.wish is None,
+            proof=decode_proof(read_small(self._place.proof)),
+            spread=spread,
+            hold=hold,
+            tail=tail,
+            unready_s=self._unready_s(now),
+        )
+        if machine.ready(seen) is not None:
+            self._ready_at = now.up_s
+        return seen
+
+    def _unready_s(self, now: Moment) -> float:
+        if self._ready_at is None:
+            self._ready_at = now.up_s
+        return now.up_s - self._ready_at
+
+    def tell(self, report: Report, now: Moment) -> None:
+        """Write down how far the update is, where that is news.
+
+        Raises:
+            DeviceError: The disk does not take it.
+        """
+        if self._told == (report, now.boot_id):
+            return
+        time = now.wall.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        write_whole(self._place.reported, encode_report(report, boot_id=now.boot_id, time=time))
+        self._told = report, now.boot_id
+
+
+def moment(boot_id: str, up_s: float, wall: datetime) -> Moment:
+    """Return now, with the minute of the day where the device stands."""
+    local = wall.astimezone()
+    return Moment(wall=wall, minute=60 * local.hour + local.minute, boot_id=boot_id, up_s=up_s)
