@@ -95,7 +95,7 @@ class SimulatedDevice:
             return None
         if fate == UpdatePhase.REFUSED:
             self.place = -1
-            return self._says(fate, self.desired, "Expected: room. Received: too little.")
+            return self._says(UpdatePhase.REFUSED, self.desired, "Expected: room. Received: too little.")
         self.place += 1
         if self.place < len(_WAY):
             return self._says(_WAY[self.place], self.desired)
@@ -208,16 +208,21 @@ class FleetSimulator:
         self._hears(name, device, b"" if told is None else messages.encode(told))
 
     def drive(
-        self, rollout: Rollout, *, looks: int = 2000, watch: Callable[[Rollout], object] | None = None
+        self,
+        rollout: Rollout,
+        *,
+        looks: int = 2000,
+        minutes: float = 1.0,
+        watch: Callable[[Rollout], object] | None = None,
     ) -> Rollout:
-        """Look each minute until it has ended or is stopped; watch what it was before."""
+        """Look again and again until it has ended or is stopped; watch what it was before."""
         for _ in range(looks):
             rollout = self.look(rollout)
             if watch is not None:
                 watch(rollout)
             if rollout.state in {*ENDED, State.STOPPED, State.PAUSED}:
                 return rollout
-            self.later()
+            self.later(minutes)
         return rollout
 
     def running(self) -> Mapping[int, int]:

@@ -27,12 +27,7 @@ def folded(member: Member, view: View, rollout: Rollout, now: datetime) -> Membe
         rollout: That it belongs to.
         now: UTC.
     """
-    if (
-        member.wave is None
-        and view.reported is None
-        and not view.left_out
-        and member.standing == Standing.LATER
-    ):
+    if _untouched(member, view):
         return member
     heard = _heard(member, view.reported, rollout)
     if heard.due is not None and now >= heard.due and not heard.graced and away(heard, view):
@@ -41,6 +36,12 @@ def folded(member: Member, view: View, rollout: Rollout, now: datetime) -> Membe
         heard = replace(heard, due=now + rollout.within)
     standing = _standing(heard, view, rollout, now)
     return heard if heard.standing == standing else replace(heard, standing=standing)
+
+
+def _untouched(member: Member, view: View) -> bool:
+    """Tell whether nothing can have changed: of most devices, at most looks."""
+    later = member.wave is None and member.standing == Standing.LATER
+    return later and view.reported is None and not view.left_out
 
 
 def away(member: Member, view: View) -> bool:

@@ -83,13 +83,15 @@ def table(rollout: Rollout, now: datetime, trouble: Mapping[str, str] | None = N
     shown = Table(title=f"{rollout.id}: release {rollout.release}", title_justify="left")
     shown.add_column("wave")
     shown.add_column("devices", justify="right")
-    for standing in _SHOWN:
+    counts = tally(rollout.members.values())
+    columns = [item for item in _SHOWN if counts[item] or item == Standing.COMMITTED]
+    for standing in columns:
         style = "red" if standing in FAILED else ""
         shown.add_column(standing.value.replace("_", " "), justify="right", style=style)
     for number, size in enumerate(rollout.sizes):
-        counts = tally(rollout.members.values(), number)
+        of_wave = tally(rollout.members.values(), number)
         mark = ">" if number == rollout.wave and rollout.state == State.RUNNING else " "
-        cells = [str(counts[item]) if counts[item] else "" for item in _SHOWN]
+        cells = [str(of_wave[item]) if of_wave[item] else "" for item in columns]
         shown.add_row(f"{mark}{number + 1}", str(size), *cells)
     return Group(shown, *_below(rollout, now), *_failed(rollout), *_away(trouble or {}))
 

@@ -16,7 +16,7 @@ def test_a_release_that_is_bad_everywhere_stops_in_its_canary() -> None:
 
 def test_a_release_that_is_bad_on_some_boards_stops_before_a_quarter_has_it() -> None:
     fleet = FleetSimulator(10_000, Chances(bad=0.08, offline=0.05), seed=3)
-    ended = fleet.drive(fleet.begin())
+    ended = fleet.drive(fleet.begin(), minutes=5)
     assert ended.state == State.STOPPED
     assert ended.wave <= 1
     assert fleet.touched() <= 501
@@ -24,7 +24,7 @@ def test_a_release_that_is_bad_on_some_boards_stops_before_a_quarter_has_it() ->
 
 def test_a_good_release_gets_everywhere_though_some_are_away_and_some_fail() -> None:
     fleet = FleetSimulator(10_000, Chances(bad=0.005, refused=0.004, stuck=0.004, offline=0.03), seed=4)
-    ended = fleet.drive(fleet.begin())
+    ended = fleet.drive(fleet.begin(), minutes=5)
     # The canary itself may be one of the few that fail: another seed decides that.
     assert ended.state == State.DONE
     counts = tally(ended.members.values())
