@@ -14,13 +14,19 @@ from dashboard.batch import Arrival, Batch, Place, Refusal
 from edge_agent.contracts import events, messages
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.messages import Health, State
-from edge_agent.contracts.times import rfc3339
+from edge_agent.contracts.times import moment, rfc3339
 from edge_agent.contracts.topics import DeviceTopics, parse
 from edge_agent.contracts.validation import explain, strict_json
 
 LARGEST_EVENT_BYTES = 256 * 1024
 _LARGEST_STATE_BYTES = 4 * 1024 * 1024
-_TYPES = frozenset(kind.type for kind in events.Kind)
+_MODELS: dict[str, type[events.Message]] = {
+    "slot": events.SlotData,
+    "product": events.ProductData,
+    "camera": events.CameraData,
+    "device": events.DeviceData,
+}
+_DATA = {kind.type: _MODELS[kind.about] for kind in events.Kind}
 _LAST = 10**events.SEQUENCE_DIGITS
 _TEXTS = {"type": 255, "subject": 1024}
 _ID, _STREAM = 64, 32
@@ -108,11 +114,7 @@ def arrival(topics: DeviceTopics, payload: bytes, now: str) -> Arrival:
     source = events.source(topics.store, topics.device)
     if value.get("source") != source:
         raise DataError(f"Expected: events of {source}. Received: one of {value.get('source')!r:.200}.")
-    if value.get("type") in _TYPES:
-        try:
-            events.Event.model_validate(value)
-        except ValidationError as exc:
-            raise DataError(f"Expected: a shelfkit event of version 1. Received: {explain(exc)}.") from exc
+    _known(value)
     for name, most in _TEXTS.items():
         if not isinstance(value.get(name), str) or len(value[name]) > most:
             raise DataError(
@@ -124,6 +126,21 @@ def arrival(topics: DeviceTopics, payload: bytes, now: str) -> Arrival:
     return Arrival(
         source, identity, place.stream, place.sequence, value["type"], value["subject"], now, payload.decode()
     )
+
+
+def _known(value: dict[str, Any]) -> None:
+    """Refuse an event of a kind that this version knows which is not what the contract says."""
+    kind = value.get("type")
+    model = _DATA.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        return
+    try:
+        model.model_validate(value.get("data"))
+    except ValidationError as exc:
+        raise DataError(f"Expected: {kind} of the contract. Received: data.{explain(exc)}.") from exc
+    told = value.get("time")
+    if value.get("specversion") != "1.0" or not isinstance(told, str) or moment(told) is None:
+        raise DataError(f"Expected: CloudEvents 1.0 with a time. Received: {told!r:.80}.")
 
 
 def _json(payload: bytes) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from dashboard import schema
 from dashboard.batch import Arrival, Batch, Place, Refusal, Stream
 from dashboard.tables import DEVICES, EVENTS, GAPS, QUARANTINE, STREAMS, month
+from edge_agent.contracts.errors import ServiceError
 
 __all__ = ["Arrival", "Batch", "Place", "Refusal", "Store"]
 
@@ -50,7 +51,11 @@ class Store:
         try:
             schema.upgrade(self._engine)
         except sa.exc.SQLAlchemyError as exc:
+            self._engine.dispose()
             raise schema.away(url, exc) from exc
+        except ServiceError:
+            self._engine.dispose()
+            raise
         self._postgres = self._engine.dialect.name == "postgresql"
 
     @property
