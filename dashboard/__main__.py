@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import re
 import sys
 import threading
 from dataclasses import replace
@@ -11,52 +12,69 @@ from typing import Annotated
 import typer
 import uvicorn
 
+from dashboard.accounts.command import app as user
+from dashboard.accounts.gate import LOOPBACK, Access
+from dashboard.accounts.records import Accounts
+from dashboard.accounts.tables import beside
 from dashboard.recorder import Recorder
 from dashboard.store import Store
 from dashboard.web import Hub, build_app
 from edge_agent.contracts.address import Address, address_from_url
-from edge_agent.contracts.command import new_app, run_command
+from edge_agent.contracts.command import DefaultCommandGroup, new_app, run_command
 from edge_agent.contracts.config import Tls
 from edge_agent.contracts.errors import ServiceError, UsageError
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Link
 
-app = new_app()
+app = new_app(cls=DefaultCommandGroup)
+app.add_typer(user, name="user")
 
 _SESSION_S = 7 * 24 * 3600
 
 
-@app.command()
+@app.command("run")
 def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
     broker: Annotated[str, typer.Option(help="mqtt://[user:password@]host[:port], mqtts:// for TLS.")],
     database: Annotated[
         str, typer.Option(help="sqlite:///FILE or postgresql://user:password@host/name.")
     ] = "sqlite:///shelfkit.sqlite",
-    host: Annotated[str, typer.Option(help="Address of the page; there is no log-in.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address of the page.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page.")] = 8080,
     ca: Annotated[Path | None, typer.Option(help="CA of the broker's certificate (mqtts).")] = None,
     certificate: Annotated[Path | None, typer.Option(help="The recorder's own certificate (mqtts).")] = None,
     key: Annotated[Path | None, typer.Option(help="Its key (mqtts).")] = None,
     store: Annotated[str, typer.Option(help="Record this store alone; + is every store.")] = "+",
     name: Annotated[str, typer.Option(help="MQTT client id: one recorder of record.")] = "svc-recorder",
+    no_login: Annotated[
+        bool, typer.Option("--no-login", help="Ask for no log-in; on a loopback address alone.")
+    ] = False,
+    root_path: Annotated[str, typer.Option(help="Path under which a reverse proxy shows the page.")] = "",
 ) -> None:
     """Record every event, acknowledge it to its device, and show the store's live page.
 
     Run one recorder for each broker: devices forget an event when the recorder says that it has it.
+    Whoever opens the page has to log in: make an account with `shelfkit dashboard user add`.
 
     \b
     Examples:
-      shelfkit dashboard --broker mqtt://127.0.0.1
+      shelfkit dashboard --broker mqtt://127.0.0.1 --no-login
       shelfkit dashboard --broker mqtts://mqtt.store --ca ca.pem --certificate recorder.pem \\
           --key recorder.key --database postgresql://kit:secret@db/kit
     """  # noqa: D301 - click needs the character itself to keep the lines
     address = _with_certificates(address_from_url(broker), ca, certificate, key)
     topics = DeviceTopics(store, "+")
-    if not _is_loopback(host):
-        typer.echo(f"warning: the page has no log-in, and listens on {host}", err=True)
+    root = _root(root_path)
+    if no_login and not _is_loopback(host):
+        raise UsageError(
+            f"Expected: --no-login with a loopback address. Received: {host}.",
+            hint="make an account: shelfkit dashboard user add NAME --role admin",
+        )
     with contextlib.ExitStack() as stack:
         kept = Store(database)
         stack.callback(kept.close)
+        accounts = Accounts(beside(database))
+        stack.callback(accounts.close)
+        access = Access(accounts, login=not no_login, hosts=LOOPBACK if no_login else None)
         hub = Hub()
         link = stack.enter_context(
             Link(
@@ -69,7 +87,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
         )
         recorder = Recorder(link, kept, hub.changed)
         settings = uvicorn.Config(
-            build_app(kept, hub, lambda: recorder.connected),
+            build_app(kept, hub, lambda: recorder.connected, access, root),
             host=host,
             port=port,
             log_level="warning",
@@ -128,6 +146,14 @@ def _record(recorder: Recorder, stopping: threading.Event, server: uvicorn.Serve
         recorder.error = exc
     finally:
         server.should_exit = True
+
+
+def _root(path: str) -> str:
+    """Return a path as it stands before others: empty, or `/something`."""
+    path = path.rstrip("/")
+    if path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
+        raise UsageError(f"Expected: --root-path like /shelf. Received: {path!r}.")
+    return path
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,7 +1,7 @@
 """What readers ask the recorder's database: filtered, paged, never written."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ _GAP = sa.table("gap", *map(sa.column, ("source", "stream", "first", "last", "no
 _DEVICE = sa.table("device", *map(sa.column, ("source", "store", "device", "state", "health")))
 
 _PAGE = 500
+_CHOICES = 500
 _PRODUCT_TYPES = [kind.type for kind in Kind if kind.about == "product"]
 
 Row = dict[str, Any]
@@ -56,6 +57,25 @@ class EventFilter:
         if self.until is not None:
             found.append(event.received < rfc3339(self.until))
         return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FleetFilter:
+    """Which devices are wanted; empty wants all."""
+
+    store: str = ""
+    status: str = ""
+    agent: str = ""
+    model: str = ""
+    phase: str = ""
+    text: str = ""
+    sort: str = "device"
+    descending: bool = False
+
+    def exact(self) -> dict[str, str]:
+        """Return the columns that must have a value."""
+        found = {name: getattr(self, name) for name in ("store", "status", "agent", "model", "phase")}
+        return {name: value for name, value in found.items() if value}
 
 
 class Queries:
@@ -113,6 +133,106 @@ class Queries:
                 for row in connection.execute(query)
             ]
 
+    def latest(self, store: str) -> list[tuple[str, str | None, str | None]]:
+        """Return name, state and health of a store's devices, as texts."""
+        query = sa.select(_DEVICE.c.device, _DEVICE.c.state, _DEVICE.c.health)
+        query = query.where(_DEVICE.c.store == store).order_by(_DEVICE.c.device)
+        with self._engine.connect() as connection:
+            return [(row.device, row.state, row.health) for row in connection.execute(query)]
+
+    def has_store(self, store: str) -> bool:
+        """Whether a device of it was ever heard of."""
+        query = sa.select(_DEVICE.c.source).where(_DEVICE.c.store == store).limit(1)
+        with self._engine.connect() as connection:
+            return connection.execute(query).first() is not None
+
+    def last_row(self) -> int:
+        """Return the row of the newest event."""
+        with self._engine.connect() as connection:
+            return int(connection.execute(sa.select(sa.func.max(_EVENT.c.row))).scalar() or 0)
+
+    def latest_events(self, store: str, after: int, limit: int) -> list[Row]:
+        """Return the newest events of a store behind a row, oldest first."""
+        query = sa.select(_EVENT.c.row, _EVENT.c.received, _EVENT.c.body)
+        query = query.where(_EVENT.c.row > after, *EventFilter(store=store).conditions())
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(_EVENT.c.row.desc()).limit(limit)).all()
+        return [
+            {"cursor": row.row, "received": row.received, "event": json.loads(row.body)} for row in rows[::-1]
+        ]
+
+    def told(self, source: str, types: Sequence[str], since: datetime, until: datetime) -> Iterator[Row]:
+        """Yield a device's events as they came: those of a span, and the ones before it of each subject."""
+        mine = (_EVENT.c.source == source, _EVENT.c.type.in_(types))
+        latest = sa.select(sa.func.max(_EVENT.c.row)).where(*mine, _EVENT.c.received < rfc3339(since))
+        before = latest.group_by(_EVENT.c.subject, _EVENT.c.type)
+        within = sa.and_(_EVENT.c.received >= rfc3339(since), _EVENT.c.received < rfc3339(until))
+        query = sa.select(_EVENT.c.body).where(*mine, sa.or_(_EVENT.c.row.in_(before), within))
+        with self._engine.connect() as connection:
+            for row in connection.execute(query.order_by(_EVENT.c.row)):
+                yield json.loads(row.body)
+
+    def fleet(self, wanted: FleetFilter, first: int, limit: int) -> tuple[int, list[Row]]:
+        """Return how many devices there are that are wanted, and a page of them."""
+        columns = self._fleet_columns()
+        conditions = [columns[name] == value for name, value in wanted.exact().items()]
+        if wanted.text:
+            conditions.append(_DEVICE.c.device.contains(wanted.text, autoescape=True))
+        order = columns[wanted.sort]
+        # What nobody knows comes last, whichever way it goes.
+        direction = order.desc() if wanted.descending else order.asc()
+        shown = [column.label(name) for name, column in columns.items()]
+        query = sa.select(*shown, _DEVICE.c.source).where(*conditions)
+        query = query.order_by(direction.nulls_last(), _DEVICE.c.source).offset(first).limit(limit)
+        total = sa.select(sa.func.count()).select_from(_DEVICE).where(*conditions)
+        with self._engine.connect() as connection:
+            count = int(connection.execute(total).scalar_one())
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+            shelves = sa.select(_DEVICE.c.source, _DEVICE.c.state)
+            shelves = shelves.where(_DEVICE.c.source.in_([row["source"] for row in rows]))
+            states = {row.source: _loaded(row.state) or {} for row in connection.execute(shelves)}
+        return count, [{**row, "state": states.get(row["source"], {})} for row in rows]
+
+    def choices(self, name: str) -> list[str]:
+        """Return what the devices say of a column of the fleet: every value once."""
+        column = self._fleet_columns()[name]
+        query = sa.select(column.label("value")).select_from(_DEVICE).distinct().limit(_CHOICES)
+        return sorted(str(row["value"]) for row in self._rows(query) if row["value"] is not None)
+
+    def _fleet_columns(self) -> dict[str, sa.ColumnElement[Any]]:
+        health = _DEVICE.c.health
+        return {
+            "device": _DEVICE.c.device,
+            "store": _DEVICE.c.store,
+            "status": sa.func.coalesce(self._json(health, "status"), "unknown"),
+            "agent": self._json(health, "versions", "agent"),
+            "model": self._json(health, "versions", "model"),
+            "phase": self._json(health, "update_phase"),
+            "depth": sa.cast(self._json(health, "outbox_depth"), sa.BigInteger),
+            "age": sa.cast(self._json(health, "outbox_age_s"), sa.Float),
+            "seen": self._json(health, "time"),
+            "safe_mode": self._json(health, "safe_mode"),
+        }
+
+    def overview(self) -> list[Row]:
+        """Return every store with its devices, how many are online, and how many products are out and low."""
+        products = self._products()
+        level = self._json(sa.column("value"), "state")
+        counted = [sa.func.sum(sa.case((level == name, 1), else_=0)).label(name) for name in ("out", "low")]
+        query = sa.select(_DEVICE.c.store, *counted).select_from(_DEVICE).join(products, sa.true())
+        levels = {row["store"]: row for row in self._rows(query.group_by(_DEVICE.c.store))}
+        return [
+            {**store, **{name: int(levels.get(store["store"], {}).get(name, 0)) for name in ("out", "low")}}
+            for store in self.stores()
+        ]
+
+    def _products(self) -> sa.TableValuedAlias:
+        """Return the products of each device's snapshot as rows of one column `value`."""
+        if self._engine.dialect.name == "postgresql":
+            items = sa.cast(_DEVICE.c.state, JSONB)["products"]
+            return sa.func.jsonb_array_elements(items).table_valued("value").render_derived()
+        return sa.func.json_each(_DEVICE.c.state, "$.products").table_valued("value")
+
     def device(self, store: str, device: str) -> tuple[Row | None, Row | None] | None:
         """Return state and health of a device; None where nobody has heard of it."""
         query = sa.select(_DEVICE.c.state, _DEVICE.c.health)
@@ -154,12 +274,12 @@ class Queries:
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
-    def _json(self, column: sa.ColumnClause[Any], name: str) -> sa.ColumnElement[Any]:
-        """Return a field at the top of a JSON text, in either dialect."""
+    def _json(self, column: sa.ColumnClause[Any], *names: str) -> sa.ColumnElement[Any]:
+        """Return a field of a JSON text, in either dialect."""
         if self._engine.dialect.name == "postgresql":
-            found: sa.ColumnElement[Any] = sa.cast(column, JSONB)[name].astext
+            found: sa.ColumnElement[Any] = sa.cast(column, JSONB)[names].astext
             return found
-        return sa.func.json_extract(column, f"$.{name}")
+        return sa.func.json_extract(column, "$." + ".".join(names))
 
 
 def _loaded(text: str | None) -> Row | None:

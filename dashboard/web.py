@@ -1,146 +1,124 @@
-"""The live page and what it is made of: JSON, server-sent events, one static page."""
+"""The web application: pages, live streams, the REST API, metrics."""
 
-import asyncio
-import contextlib
-import json
-from collections.abc import AsyncIterator, Callable
-from importlib.resources import files
-from typing import Any
+from collections.abc import Callable
 
-from sse_starlette import EventSourceResponse
+import sqlalchemy as sa
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dashboard.accounts import pages as doors
+from dashboard.accounts.gate import Access, Gate
+from dashboard.accounts.records import Accounts
 from dashboard.api import build_api
+from dashboard.hub import Hub
 from dashboard.metrics import CONTENT_TYPE, Metrics
+from dashboard.pages import fleet, frame, history, stores
+from dashboard.pages.live import Live
+from dashboard.pages.site import Site
 from dashboard.queries import Queries
 from dashboard.store import Store
 
-_PAGE = files("dashboard") / "static" / "index.html"
-_LATEST = 100
-_LIMIT = 1000
-_FAR = 2**62
-_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:"
+__all__ = ["Hub", "build_app"]
+
+_HEADERS = {
+    "Content-Security-Policy": frame.POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
 
 
-class Hub:
-    """Wakes the streams of all open pages when the recorder has something new."""
+class _Placed:
+    """ASGI middleware: puts the application under a path, and the security headers on every answer.
 
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: set[asyncio.Event] = set()
+    Args:
+        app: What is inside.
+        root: The path, empty or `/something`; a proxy may have taken it away already, or not.
+    """
 
-    def changed(self) -> None:
-        """Say that something is new; from any thread."""
-        if self._loop is not None:
-            # While the server goes down its loop is closed, and nobody listens.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._wake)
+    def __init__(self, app: ASGIApp, root: str) -> None:
+        self._app, self._root = app, root
 
-    def _wake(self) -> None:
-        for waiting in self._waiting:
-            waiting.set()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        if self._root and path != self._root and not path.startswith(f"{self._root}/"):
+            path = self._root + path
+        secure = scope["scheme"] == "https"
 
-    @property
-    def listeners(self) -> int:
-        """How many pages listen now."""
-        return len(self._waiting)
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                if secure:
+                    headers["Strict-Transport-Security"] = "max-age=31536000"
+            await send(message)
 
-    @contextlib.contextmanager
-    def listening(self) -> Any:  # noqa: ANN401 - a generator that gives an event
-        """Give an event that is set whenever something is new."""
-        self._loop = asyncio.get_running_loop()
-        news = asyncio.Event()
-        self._waiting.add(news)
-        try:
-            yield news
-        finally:
-            self._waiting.discard(news)
+        await self._app({**scope, "path": path, "root_path": self._root}, receive, guarded)
 
 
-class _Guard(BaseHTTPMiddleware):
-    """Lets the page load nothing from anywhere else, and nobody frame it."""
-
-    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        response = await call_next(request)
-        response.headers["Content-Security-Policy"] = _POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["X-Frame-Options"] = "DENY"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
-
-
-def build_app(store: Store, hub: Hub, connected: Callable[[], bool]) -> Starlette:
+def build_app(
+    store: Store, hub: Hub, connected: Callable[[], bool], access: Access | None = None, root: str = ""
+) -> Starlette:
     """Return the web application.
 
     Args:
         store: The recorder's database; only read here.
         hub: Told of news by the recorder.
         connected: Whether the broker is there.
+        access: Who is let in; None is everybody who reaches it, with settings that nobody keeps.
+        root: The path under which a reverse proxy shows it, empty or `/something`.
     """
     queries = Queries(store.engine)
     metrics = Metrics(queries, connected, lambda: hub.listeners)
-
-    async def page(_request: Request) -> Response:
-        return HTMLResponse(_PAGE.read_text(encoding="utf-8"))
-
-    async def events(request: Request) -> Response:
-        try:
-            after = min(int(request.query_params.get("after", "-1")), _FAR)
-            limit = min(max(int(request.query_params.get("limit", str(_LATEST))), 1), _LIMIT)
-        except ValueError:
-            return JSONResponse({"error": "Expected: after and limit as numbers."}, status_code=400)
-        return JSONResponse({"events": await run_in_threadpool(store.events, after, limit)})
-
-    async def stream(request: Request) -> Response:
-        text = request.headers.get("last-event-id") or request.query_params.get("after", "-1")
-        after = min(int(text), _FAR) if text.isascii() and text.isdigit() else -1
-        return EventSourceResponse(_news(store, hub, connected, after), ping=15)
+    if access is None:
+        access = Access(Accounts(), login=False, hosts=None)
+    site = Site(queries, Live(queries, hub, connected), access, connected)
 
     async def health(_request: Request) -> Response:
-        await run_in_threadpool(store.gaps)
+        await run_in_threadpool(queries.last_row)
         return JSONResponse({"broker": connected()})
 
     async def prometheus(_request: Request) -> Response:
         return Response(await run_in_threadpool(metrics.text), headers={"Content-Type": CONTENT_TYPE})
 
     routes = [
-        Route("/", page),
+        *stores.routes(site),
+        *history.routes(site),
+        *fleet.routes(site),
+        *doors.routes(access),
+        Route("/language/{code}", frame.set_language),
+        Route("/theme/{name}", frame.set_theme),
         Route("/metrics", prometheus),
-        Mount("/api/v1", build_api(queries, metrics.database_error)),
-        Route("/api/events", events),
-        Route("/api/stream", stream),
         Route("/healthz", health),
+        Mount("/api/v1", build_api(queries, metrics.database_error)),
+        Mount("/static", StaticFiles(packages=[("dashboard", "static")])),
     ]
-    app = Starlette(routes=routes, middleware=[Middleware(_Guard)])
-    app.mount("/static", StaticFiles(packages=[("dashboard", "static")]))
-    return app
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(_Placed, root=root), Middleware(Gate, access=access)],
+        exception_handlers={HTTPException: _refused, sa.exc.SQLAlchemyError: _away},
+    )
 
 
-def _state(store: Store, connected: Callable[[], bool]) -> dict[str, Any]:
-    return {"broker": connected(), "devices": store.devices(), "gaps": store.gaps()}
+async def _refused(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return frame.problem(request, status)
 
 
-async def _news(
-    store: Store, hub: Hub, connected: Callable[[], bool], after: int
-) -> AsyncIterator[dict[str, str]]:
-    """Yield the state and every event behind a row, now and whenever there is something new."""
-    with hub.listening() as news:
-        while True:
-            news.clear()
-            state = await run_in_threadpool(_state, store, connected)
-            yield {"event": "state", "data": json.dumps(state)}
-            while fresh := await run_in_threadpool(store.events, after, _LATEST):
-                for item in fresh:
-                    yield {"event": "event", "id": str(item["row"]), "data": json.dumps(item)}
-                after = fresh[-1]["row"]
-            after = max(after, 0)
-            # Also without news: a broker that is gone makes none.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), timeout=5)
+async def _away(request: Request, _error: Exception) -> Response:
+    return frame.problem(request, 503)

@@ -1,4 +1,4 @@
-"""`shelfkit deploy`: the broker of a store, and releases; bringing them onto devices comes later."""
+"""`shelfkit deploy`: from a bundle to a fleet of devices that run it, and what a store needs for them."""
 
 import sys
 from pathlib import Path
@@ -6,25 +6,34 @@ from typing import Annotated
 
 import typer
 
-from deploy.broker import BrokerPlan, write_broker
+from deploy import fleet as fleets
+from deploy.broker import BrokerPlan, update_broker, write_broker
 from edge_agent.contracts.command import lazy_group, new_app, print_json, run_command
 from edge_agent.contracts.errors import UsageError
 
 _OTHERS = {
+    "ca": "deploy.ca_command:app",
+    "device": "deploy.device_command:app",
+    "drives": "deploy.drives:drives",
+    "flash": "deploy.flash.command:flash_image",
     "fleet": "deploy.fleet_command:app",
+    "image": "deploy.image.command:app",
+    "push": "deploy.push.command:push_release",
     "release": "deploy.release.command:app",
+    "sim": "deploy.sim.command:app",
+    "rollout": "deploy.rollout.command:app",
 }
 
 app = new_app(
     cls=lazy_group(_OTHERS),
     no_args_is_help=True,
-    help="Set up the store's broker; make and sign releases.",
+    help="Make a fleet: identities, releases, images, devices, rollouts; and what a store needs for them.",
 )
 
 
 @app.callback()
 def deploy() -> None:
-    """Set up the store's broker."""
+    """Make a fleet, bring releases onto its devices, and set up a store."""
 
 
 @app.command()
@@ -44,6 +53,18 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
             help="Certificate name of a Home Assistant, a consumer that also finds devices by itself."
         ),
     ] = None,
+    fleet: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=fleets.ENVIRONMENT, help="The fleet whose certificates are put beside the configuration."
+        ),
+    ] = None,
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update", help="Bring certificates, what was revoked and the access list in --out up to date."
+        ),
+    ] = False,
     loopback: Annotated[
         bool, typer.Option("--loopback", help="For one machine alone: 127.0.0.1, no certificates.")
     ] = False,
@@ -58,12 +79,24 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
 
     \b
     Examples:
-      shelfkit deploy broker --store 0417 --out broker
-      shelfkit deploy broker --store 0417 --consumer stock-alerts --out broker
+      shelfkit deploy broker --store 0417 --fleet fleet --out broker
+      shelfkit deploy broker --store 0417 --fleet fleet --consumer stock-alerts --out broker
+      shelfkit deploy broker --update --fleet fleet --out broker
       shelfkit deploy broker --loopback --out broker && mosquitto -c broker/mosquitto.conf
     """  # noqa: D301 - click needs the character itself to keep the lines
-    if not loopback and not store:
-        raise UsageError("Expected: --store, or --loopback. Received: neither.")
+    if [bool(store), loopback, update].count(True) != 1:
+        raise UsageError(
+            "Expected: one of --store, --loopback and --update. Received: another number of them."
+        )
+    opened = None if fleet is None or loopback else fleets.opened(fleet)
+    if update:
+        written = update_broker(out, opened, consumers=consumer or (), home_assistants=home_assistant or ())
+        if as_json:
+            print_json({"files": [str(path) for path in written]})
+        else:
+            names = ", ".join(path.name for path in written)
+            typer.echo(f"{out}: {names}; start mosquitto again: it reads what was revoked at its start alone")
+        return
     plan = BrokerPlan(
         store=store,
         port=port or (1883 if loopback else 8883),
@@ -74,7 +107,7 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
         consumers=tuple(consumer or ()),
         home_assistants=tuple(home_assistant or ()),
     )
-    written = write_broker(out, plan)
+    written = write_broker(out, plan, opened)
     if as_json:
         print_json({"files": [str(path) for path in written], "port": plan.port})
     else:

@@ -1,24 +1,34 @@
 """A mosquitto configuration for one store: who may speak to whom, and nothing lost silently."""
 
-import os
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from edge_agent.contracts.errors import DataError, UsageError
+from deploy.fleet import Fleet
+from edge_agent.contracts.errors import ConfigError, DataError, UsageError
+from edge_agent.contracts.files import written_beside
 from edge_agent.contracts.identifiers import DeviceId, StoreId
 from edge_agent.contracts.topics import ROOT, DeviceTopics
 from edge_agent.contracts.validation import explain
 
 CONFIG = "mosquitto.conf"
 ACCESS = "access.acl"
-RECORDER, OPERATOR = "svc-recorder", "svc-operator"
+BROKER, RECORDER, OPERATOR, CA = "broker", "svc-recorder", "svc-operator", "svc-ca"
+PLAN = "plan.json"
+REVOKED = "crl.pem"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BrokerPlan:
-    """What a configuration says; paths of certificates are those on the broker's machine."""
+    """What a configuration says; paths of certificates are those on the broker's machine.
+
+    Attributes:
+        revoked: The list of certificates that were taken back; None: there is none.
+    """
 
     store: str
     port: int
@@ -26,6 +36,7 @@ class BrokerPlan:
     ca: str = "ca.pem"
     certificate: str = "broker.pem"
     key: str = "broker.key"
+    revoked: str | None = None
     consumers: tuple[str, ...] = ()
     home_assistants: tuple[str, ...] = ()
 
@@ -40,35 +51,131 @@ class BrokerPlan:
             ) from exc
 
 
-def write_broker(out: Path, plan: BrokerPlan) -> list[Path]:
+def write_broker(out: Path, plan: BrokerPlan, fleet: Fleet | None = None) -> list[Path]:
     """Write `mosquitto.conf` and, with certificates, the access list.
 
     Args:
         out: New or empty folder; the broker keeps its own state in it, too.
         plan: What to write.
+        fleet: Whose certificates are copied beside it.
 
     Returns:
         The files, the configuration first.
 
     Raises:
+        ConfigError: The fleet lacks a certificate, or a consumer has none.
         DataError: The folder holds something, or cannot be written.
     """
     folder = out.resolve()
-    texts = {CONFIG: configuration(plan, folder)}
-    if not plan.loopback:
-        texts[ACCESS] = access_list(plan)
+    contents = {CONFIG: b"", **_contents(plan, fleet)}
+    if fleet is not None:
+        plan = replace(plan, revoked=REVOKED)
+    contents[CONFIG] = configuration(plan, folder).encode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise DataError(f"Expected: --out as a new or empty folder. Received: {out}, which is not empty.")
+            raise DataError(
+                f"Expected: --out as a new or empty folder. Received: {out}, which is not empty.",
+                hint="--update brings certificates and the access list in it up to date",
+            )
         (folder / "data").mkdir()
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-            # mosquitto refuses an access list that others may read, and soon any that it does not own.
-            os.chmod(folder / name, 0o600)  # noqa: PTH101 - one call either way
+        return _written(folder, contents)
     except OSError as exc:
         raise DataError(f"Expected: a place that can be written. Received: {out}: {exc.strerror}.") from exc
-    return [folder / name for name in texts]
+
+
+def update_broker(
+    out: Path, fleet: Fleet | None, *, consumers: Iterable[str] = (), home_assistants: Iterable[str] = ()
+) -> list[Path]:
+    """Bring what a broker reads up to date: certificates, what was revoked, the access list.
+
+    `mosquitto.conf` stays as it is: people add to it.
+
+    Args:
+        out: What `write_broker` wrote before.
+        fleet: Whose certificates it has.
+        consumers: That there are from now on, besides those before.
+        home_assistants: The same.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ConfigError: The folder is none, the fleet lacks a certificate, or a consumer has none.
+        DataError: It cannot be written.
+    """
+    folder = out.resolve()
+    try:
+        plan = BrokerPlan(**_plan(json.loads((folder / PLAN).read_text(encoding="utf-8"))))
+        text = (folder / CONFIG).read_text(encoding="utf-8")
+    except (OSError, ValueError, TypeError) as exc:
+        raise ConfigError(
+            f"Expected: the folder of a broker with certificates. Received: {out}: {exc}.",
+            hint="write it anew: shelfkit deploy broker --store STORE --out FOLDER",
+        ) from exc
+    if fleet is not None and f"crlfile {folder / REVOKED}" not in text.splitlines():
+        raise ConfigError(
+            f"Expected: `crlfile {folder / REVOKED}` in {folder / CONFIG}. Received: none.",
+            hint="add the line; without it the broker lets in who was revoked",
+        )
+    plan = replace(
+        plan,
+        consumers=_united(plan.consumers, consumers),
+        home_assistants=_united(plan.home_assistants, home_assistants),
+    )
+    try:
+        return _written(folder, _contents(plan, fleet))
+    except OSError as exc:
+        raise DataError(f"Expected: a place that can be written. Received: {out}: {exc.strerror}.") from exc
+
+
+def _plan(kept: Mapping[str, object]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
+
+
+def _united(before: Iterable[str], more: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*before, *more)))
+
+
+def _written(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    for name, content in contents.items():
+        with written_beside(folder / name) as staged:
+            # mosquitto refuses an access list that others may read, and soon any that it does not own.
+            staged.touch(0o600)
+            staged.write_bytes(content)
+    return [folder / name for name in contents]
+
+
+def _contents(plan: BrokerPlan, fleet: Fleet | None) -> dict[str, bytes]:
+    """Return what can be brought up to date."""
+    if plan.loopback:
+        return {}
+    contents = {ACCESS: access_list(plan).encode(), PLAN: json.dumps(asdict(plan), indent=2).encode()}
+    if fleet is None:
+        return contents
+    if any(Path(name).name != name for name in (plan.ca, plan.certificate, plan.key)):
+        raise UsageError("Expected: plain file names for the fleet's certificates. Received: a path.")
+    known = fleet.services()
+    for name in plan.consumers + plan.home_assistants:
+        if name not in known:
+            raise ConfigError(
+                f"Expected: a consumer that has a certificate ({', '.join(known)}). Received: {name!r}.",
+                hint=f"give it one: shelfkit deploy fleet service {name}",
+            )
+    own = fleet.service(BROKER)
+    sources = {
+        plan.ca: fleet.ca_certificate,
+        plan.certificate: own / f"{BROKER}.pem",
+        plan.key: own / f"{BROKER}.key",
+        REVOKED: fleet.revocation_list,
+    }
+    try:
+        return contents | {name: path.read_bytes() for name, path in sources.items()}
+    except OSError as exc:
+        raise ConfigError(
+            f"Expected: the certificates of a fleet. Received: {exc.filename}: {exc.strerror}.",
+            hint="`shelfkit deploy fleet init` makes them",
+        ) from exc
 
 
 def configuration(plan: BrokerPlan, folder: Path) -> str:
@@ -95,13 +202,17 @@ def configuration(plan: BrokerPlan, folder: Path) -> str:
         return "\n".join(
             [*lines, "# One machine alone: nobody else can reach it.", "allow_anonymous true", ""]
         )
+    revoked = [] if plan.revoked is None else [f"crlfile {folder / plan.revoked}"]
     return "\n".join(
         [
             *lines,
             "allow_anonymous false",
+            "# And nothing older.",
+            "tls_version tlsv1.2",
             f"cafile {folder / plan.ca}",
             f"certfile {folder / plan.certificate}",
             f"keyfile {folder / plan.key}",
+            *revoked,
             "require_certificate true",
             "# The common name of a certificate is the name that the access list speaks of.",
             "use_identity_as_username true",
@@ -137,6 +248,8 @@ def access_list(plan: BrokerPlan) -> str:
     lines += ["", f"user {RECORDER}", f"topic read {ROOT}/#", f"topic write {every.ack}"]
     lines += ["", f"user {OPERATOR}", f"topic read {ROOT}/#"]
     lines += [f"topic write {topic}" for topic in (every.command("+"), every.desired)]
+    lines += ["", f"user {CA}", f"topic read {every.certificate_request}"]
+    lines += [f"topic write {every.certificate_response}"]
     for name in plan.consumers + plan.home_assistants:
         lines += ["", f"user {name}"]
         lines += [f"topic read {topic}" for topic in (every.event("#"), every.state, every.health)]

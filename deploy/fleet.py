@@ -3,9 +3,10 @@
     fleet.json                   the fleet's name
     ca/                          ca.pem, ca.key, crl.pem
     services/<name>/             <name>.pem and <name>.key of broker, recorder, operator, consumers
+                                 and all that it was ever given: issued/
     tuf/keys/                    root-1.pem, root-2.pem, targets.pem, snapshot.pem, timestamp.pem
     tuf/repository/              metadata/ and targets/: what `deploy release serve` serves
-    devices/<id>/                device.json, device.pem, device.key and what it is flashed with
+    devices/<id>/                device.json, device.pem, device.key, issued/ and what it is flashed with
     rollouts/                    one file for each rollout
 
 Only this module knows these places. Nothing secret is ever printed.
@@ -34,11 +35,18 @@ class _Kept(BaseModel):
 
 
 class FleetInfo(_Kept):
-    """`fleet.json`."""
+    """`fleet.json`.
+
+    Attributes:
+        broker: Where devices find the broker, unless they are told otherwise: a host and perhaps a port.
+        updates: Where they find releases, in the same way.
+    """
 
     format: int = FORMAT
     name: str
     created: Timestamp
+    broker: str | None = None
+    updates: str | None = None
 
 
 class Certificate(_Kept):
@@ -86,6 +94,16 @@ class Fleet:
         return self.folder / "ca"
 
     @property
+    def ca_certificate(self) -> Path:
+        """What everybody trusts."""
+        return self.ca / "ca.pem"
+
+    @property
+    def revocation_list(self) -> Path:
+        """What the authority has taken back."""
+        return self.ca / "crl.pem"
+
+    @property
     def keys(self) -> Path:
         """The keys that releases are signed with."""
         return self.folder / "tuf" / "keys"
@@ -103,6 +121,10 @@ class Fleet:
     def service(self, name: str) -> Path:
         """Certificate and key of a service."""
         return self.folder / "services" / name
+
+    def services(self) -> list[str]:
+        """Return the names of all services."""
+        return sorted(path.name for path in (self.folder / "services").glob("*") if path.is_dir())
 
     def device_folder(self, device: str) -> Path:
         """Everything of one device."""
@@ -165,7 +187,17 @@ def opened(folder: Path) -> Fleet:
     Raises:
         ConfigError: The folder is none.
     """
-    fleet = Fleet(folder)
+    info_of(Fleet(folder))
+    return Fleet(folder)
+
+
+def info_of(fleet: Fleet) -> FleetInfo:
+    """Return what a fleet says of itself.
+
+    Raises:
+        ConfigError: Its folder is none.
+    """
+    folder = fleet.folder
     try:
         info = FleetInfo.model_validate_json(fleet.info.read_bytes())
     except FileNotFoundError:
@@ -177,4 +209,4 @@ def opened(folder: Path) -> Fleet:
         raise ConfigError(f"Expected: a fleet.json. Received: {fleet.info}: {explain(exc)}.") from exc
     if info.format != FORMAT:
         raise ConfigError(f"Expected: fleet format {FORMAT}. Received: {info.format} in {fleet.info}.")
-    return fleet
+    return info

@@ -1,6 +1,7 @@
 """Take a picture of a page: of the store while the demo runs, or of a report of training.
 
-Usage: python docs/screenshot.py http://127.0.0.1:8080 docs/pictures/dashboard.png [light|dark] [WIDTHxHEIGHT]
+Usage: python docs/screenshot.py ADDRESS PICTURE [light|dark] [WIDTHxHEIGHT]
+       python docs/screenshot.py http://127.0.0.1:8080/stores/0417 docs/pictures/dashboard.png
        python docs/screenshot.py file:///home/me/run/report.html docs/pictures/report.png light 1180x980
 """
 

@@ -27,6 +27,7 @@ _OTHERS = {
     "unit": "edge_agent.unit:unit",
     "epcis": "edge_agent.epcis_command:epcis",
     "render": "edge_agent.render:render",
+    "provision": "edge_agent.provision:provision",
 }
 
 app = new_app(

@@ -46,6 +46,7 @@ class Heart:
         board: What the board told last.
         release: That it is, where a launcher has started it.
         update: How far the updater is with another one.
+        certificate_expires: When the device's certificate ends.
     """
 
     started: float
@@ -56,6 +57,7 @@ class Heart:
     board: Board = _SILENT
     release: int | None = None
     update: UpdatePhase | None = None
+    certificate_expires: datetime | None = None
 
     def compare(self, ack: bytes, now: datetime) -> None:
         """Compare our clock with the recorder's, from an acknowledgement that has just come."""
@@ -109,6 +111,7 @@ class Heart:
             throttled=board.throttled.now if board.throttled else None,
             release=self.release,
             update=self.update,
+            certificate_expires=self.certificate_expires,
         )
 
 

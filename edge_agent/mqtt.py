@@ -199,6 +199,13 @@ class Link:
             return
         self.close()
 
+    def go_over(self, address: Address) -> None:
+        """Leave politely, without our will, and come again to an address, or with another certificate."""
+        self._address = address
+        client = self._client
+        if client is not None:
+            client.disconnect()
+
     def hang_up(self) -> None:
         """End a connection that nobody answers on; another is made. The broker says our will."""
         client = self._client

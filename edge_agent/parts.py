@@ -15,7 +15,6 @@ from edge_agent.agent import Agent
 from edge_agent.camera.base import Camera
 from edge_agent.camera.open import open_camera
 from edge_agent.contracts import events, messages, planogram
-from edge_agent.contracts.address import address_of
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.errors import ConfigError
 from edge_agent.contracts.messages import Availability
@@ -25,6 +24,7 @@ from edge_agent.launched import launched
 from edge_agent.mqtt import Link
 from edge_agent.outbox import Limits, Outbox
 from edge_agent.publisher import Publisher
+from edge_agent.renewal import address_in_force, tls_in_force
 from edge_agent.setup import Ready
 
 OUTBOX = "outbox.sqlite"
@@ -117,7 +117,7 @@ def opened(
         delivery = _part(
             new,
             before.delivery if before else None,
-            (outbox, device.broker, device.delivery),
+            (outbox, device.broker, tls_in_force(device), device.delivery),
             lambda: _delivery(device, outbox.it, rng),
             lambda it: it.link.close(),
         )
@@ -186,14 +186,15 @@ def _delivery(device: DeviceConfig, outbox: Outbox, rng: random.Random) -> Deliv
 
 
 def link_of(device: DeviceConfig) -> Link:
-    """Return a device's link, not started: its session, its last will, acknowledgements and commands."""
+    """Return a device's link, not started: its session, its last will, and all that it hears."""
     topics = DeviceTopics(device.store, device.device)
     # Where no launcher has started this process nobody could follow them.
     wishes = (topics.desired,) if launched() is not None else ()
+    renewals = (topics.certificate_response,) if device.broker.tls is not None else ()
     return Link(
-        address_of(device.broker),
+        address_in_force(device),
         client_id=device.device,
         will=published(topics, messages.Health(status=Availability.OFFLINE)),
-        subscriptions=(topics.ack, topics.command("+"), *wishes),
+        subscriptions=(topics.ack, topics.command("+"), *wishes, *renewals),
         session_expiry_s=_SESSION_S,
     )

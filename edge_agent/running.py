@@ -21,6 +21,7 @@ from edge_agent.launched import launched
 from edge_agent.mqtt import Connected, Disconnected, Notice, Publication, Received, Refused
 from edge_agent.orders import Orders
 from edge_agent.parts import Parts
+from edge_agent.renewal import Renewal, address_in_force
 from edge_agent.schedule import Schedule
 from edge_agent.setup import Ready, Setup
 from edge_agent.updates import Spent, Updates, bound_s
@@ -58,6 +59,7 @@ class Running:
         self._parts = self._opened(ready, None)
         started = launched()
         self._updates = None if started is None else Updates(started, self._setup.config)
+        self._renewal = Renewal(self._setup.config)
         self._next: Parts | None = None
         self._frames: list[Frame] = []
         self._snapshot_due = self._health_due = self._measure_due = self._alive_due = 0.0
@@ -187,6 +189,8 @@ class Running:
             reply = self._commands.answer(notice)
             if reply is not None:
                 link.publish(reply)
+            if notice.topic == self._topics.certificate_response:
+                self._take_certificate(notice.payload)
         self._parts.delivery.it.publisher.on(notice, now)
 
     def _say(self, now: float) -> None:
@@ -214,9 +218,24 @@ class Running:
             state = self._parts.agent.it.snapshot(device, outbox.stream, outbox.oldest, outbox.last, now)
             delivery.link.publish(Publication(self._topics.state, messages.encode(state), retain=True))
             self._snapshot_due = now + self._setup.config.rules.refresh_s
+        self._ask_for_certificate(now)
         if now >= self._health_due:
             delivery.link.publish(self._health(Availability.ONLINE, now))
             self._health_due = now + _HEALTH_S
+
+    def _ask_for_certificate(self, now: float) -> None:
+        self._heart.certificate_expires = self._renewal.expires
+        request = self._renewal.wanted(now, wall(now))
+        if request is not None and self._parts.delivery.it.link.publish(request) is not None:
+            self._renewal.asked(now)
+
+    def _take_certificate(self, payload: bytes) -> None:
+        """Go over to another certificate; where the disk will not, the one before goes on."""
+        try:
+            if self._renewal.take(payload):
+                self._parts.delivery.it.link.go_over(address_in_force(self._setup.config))
+        except DeviceError as exc:
+            self._warn("disk", str(exc))
 
     def _say_updates(self, now: float) -> None:
         """Show what this release can show, and pass on what the updater says."""
@@ -304,6 +323,7 @@ class Running:
         before.close(but=following)
         self._begin()
         self._commands, self._schedule = self._answering(), Schedule.of(self._setup)
+        self._renewal = Renewal(self._setup.config)
         self._prove()
         self._snapshot_due = self._health_due = 0.0
         log.info("the configuration of %s holds from now on", self._setup.file)

@@ -19,7 +19,7 @@ def csv_lines(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     yield _line(COLUMNS)
     for row in rows:
         values = _flat(row)
-        yield _line([_harmless(values.get(name)) for name in COLUMNS])
+        yield _line([harmless(values.get(name)) for name in COLUMNS])
 
 
 def json_lines(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -34,7 +34,7 @@ def _line(values: Iterable[str]) -> str:
     return out.getvalue()
 
 
-def _harmless(value: object) -> str:
+def harmless(value: object) -> str:
     """Return a cell that no spreadsheet takes for a formula; numbers of JSON stay numbers."""
     if value is None:
         return ""

@@ -158,7 +158,7 @@ class Demo:
     def _dashboard(self, port: int, wanted: int) -> contextlib.AbstractContextManager[Running]:
         command = (sys.executable, "-m", "dashboard", "--broker", f"mqtt://127.0.0.1:{port}")
         database = f"sqlite:///{self.work / 'recorder.sqlite'}"
-        options = ("--database", database, "--port", str(free_port(wanted)))
+        options = ("--database", database, "--port", str(free_port(wanted)), "--no-login")
         return running("the dashboard", self.work / "dashboard.log", (*command, *options))
 
     def _agent(self, bundle: Path, port: int, start: datetime) -> contextlib.AbstractContextManager[Running]:
@@ -178,8 +178,8 @@ class Demo:
     def _show_until(self, end: datetime | None, address: str, alive: tuple[Running, ...]) -> None:
         """Print events as the recorder has them, until a moment or for ever."""
         while end is None or datetime.now(UTC) < end:
-            after = self.seen[-1]["row"] if self.seen else 0
-            query = f"{address}/api/events?after={after}&limit=1000"
+            after = self.seen[-1]["cursor"] if self.seen else 0
+            query = f"{address}/api/v1/events?after={after}&limit=1000"
             with urllib.request.urlopen(query, timeout=10) as answer:  # noqa: S310 - our own page
                 fresh = json.load(answer)["events"]
             for row in fresh:

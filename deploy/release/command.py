@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from deploy import fleet as fleets
-from deploy.release.keys import read_passphrase
+from deploy.keys import read_passphrase
 from deploy.release.making import Parts, make
 from deploy.release.repository import Keys, Repository
 from deploy.release.serving import server
@@ -189,7 +189,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8443,
     certificate: Annotated[
         str, typer.Option(help="Name of the service in the fleet whose certificate is shown.")
-    ] = "broker",
+    ] = "svc-releases",
 ) -> None:
     """Serve the fleet's releases over HTTPS until stopped (Ctrl-C); any web server will do as well.
 

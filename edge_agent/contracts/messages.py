@@ -111,7 +111,8 @@ class Health(Message):
     What nobody can tell is null. `dropped_frames` came and were never looked at, `missed_frames` were
     due and did not come; `clock_offset_s` is how far the recorder's clock is ahead of the device's;
     `safe_mode` says why the agent makes no events. `release` is the one that runs, and `update` how far
-    the device is with another, where it is updated over the air.
+    the device is with another, where it is updated over the air. `certificate_expires` is when the broker
+    will not let it in any more, unless it is given another certificate before.
     """
 
     status: Availability
@@ -132,6 +133,7 @@ class Health(Message):
     safe_mode: str | None = None
     release: int | None = None
     update: UpdatePhase | None = None
+    certificate_expires: Timestamp | None = None
 
 
 class Ack(Message):

@@ -12,8 +12,7 @@ from contextlib import suppress
 from queue import Empty
 
 from edge_agent.contracts import messages
-from edge_agent.contracts.address import address_of
-from edge_agent.contracts.config import Broker, DeviceConfig, Tls
+from edge_agent.contracts.config import DeviceConfig, Tls
 from edge_agent.contracts.errors import ConfigError, ServiceError
 from edge_agent.contracts.identifiers import uuid7
 from edge_agent.contracts.topics import DeviceTopics
@@ -27,6 +26,7 @@ from edge_agent.mqtt import (
     Refused,
     Subscribed,
 )
+from edge_agent.renewal import address_in_force, tls_in_force
 from edge_agent.selftest.finding import Check, Finding, Status
 from edge_agent.selftest.parts import Parts
 from edge_agent.selftest.running import Running
@@ -52,17 +52,18 @@ def check_broker(parts: Parts, agent: Running | None) -> list[Finding]:
     device = parts.device
     if device is None:
         return [check.skipped("device.yaml cannot be read") for check in (REACHED, LET_IN)]
-    reached = _reached(device.broker)
+    reached = _reached(device)
     if reached.status is not Status.PASS:
         return [reached, LET_IN.skipped("the broker is not reached")]
     return [reached, _let_in(device, agent)]
 
 
-def _reached(broker: Broker) -> Finding:
+def _reached(device: DeviceConfig) -> Finding:
     """Connect, and shake hands where TLS is wanted; no word of MQTT."""
+    broker, tls = device.broker, tls_in_force(device)
     address = f"{broker.host}:{broker.port}"
     try:
-        context = None if broker.tls is None else _context(broker.tls)
+        context = None if tls is None else _context(tls)
     except (OSError, ValueError) as exc:
         return REACHED.failed(f"certificates that cannot be used: {exc}", "check the files of broker.tls")
     try:
@@ -133,7 +134,7 @@ def _tried(device: DeviceConfig, client_id: str) -> tuple[str, bool]:
     word = messages.Reply(request=uuid7(round(time.time() * 1000)), ok=True)
     publication = Publication(topics.reply(_OWN_ID), messages.encode(word))
     try:
-        with Link(address_of(device.broker), client_id=client_id, subscriptions=(topics.ack,)) as link:
+        with Link(address_in_force(device), client_id=client_id, subscriptions=(topics.ack,)) as link:
             first = _waited(link, Subscribed)
             if not isinstance(first, Subscribed):
                 return _reason(first), isinstance(first, Refused)

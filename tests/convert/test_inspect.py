@@ -12,7 +12,7 @@ from convert import flatbuffer, inspect_model
 from convert.edgetpu import mappings
 from edge_agent.contracts import bundle
 from tests.conftest import Kit, missing
-from tests.dashboard.test_page import BROWSER
+from tests.dashboard.pages import BROWSER
 
 CIFAR = Path(__file__).parents[2] / "benchmarks" / "models" / "cifar10"
 

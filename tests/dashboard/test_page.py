@@ -1,37 +1,24 @@
-"""The web side: JSON, the stream, and the page in a real browser."""
+"""The pages in a real browser, fed by a real recorder through a real broker."""
 
 import asyncio
 import json
-import os
 import re
-import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
+from dashboard.pages import language
 from dashboard.store import Store
 from dashboard.web import Hub, build_app
-from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.mqtt import Link, Publication
-from tests.brokers import Mosquitto, free_port, subscribed
-from tests.conftest import missing
-from tests.dashboard.test_recorder import GOLDEN, TOPICS, event
-
-BROWSER = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-sync",
-)
-
+from edge_agent.mqtt import Publication
+from tests.brokers import Mosquitto, subscribed
+from tests.dashboard.conftest import Opener
+from tests.dashboard.pages import Dashboard, arrived, health, open_shop, publish, snapshot
+from tests.dashboard.test_recorder import TOPICS, event
 
 Get = Callable[[str], httpx.Response]
 
@@ -51,129 +38,315 @@ def get(store: Store) -> Get:
 def test_an_empty_store_is_no_error(get: Get) -> None:
     assert get("/api/v1/devices").json() == {"devices": [], "next": None}
     assert get("/api/v1/gaps").json() == {"gaps": [], "next": None}
-    assert get("/api/events").json() == {"events": []}
+    assert get("/api/v1/events").json()["events"] == []
     assert get("/healthz").json() == {"broker": True}
-
-
-@pytest.mark.parametrize("query", ["after=x", "limit=many"])
-def test_questions_that_make_no_sense(get: Get, query: str) -> None:
-    assert get(f"/api/events?{query}").status_code == 400
+    assert "No device has reported yet" in get("/").text
+    assert "Devices: 0" in get("/fleet").text
 
 
 def test_the_page_loads_nothing_from_elsewhere(get: Get) -> None:
     answer = get("/")
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
-    for address in re.findall(r'(?:src|href)="([^"]+)"', answer.text):
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    addresses = re.findall(r'(?:src|href)="(/static/[^"]+)"', answer.text)
+    assert len(addresses) >= 3
+    for address in addresses:
         assert get(address).status_code == 200
-    assert get("/static/../store.py").status_code == 404
+    for outside in (
+        "/static/../store.py",
+        "/static/%2e%2e/store.py",
+        "/static/..%2fstore.py",
+        "/static//etc/passwd",
+    ):
+        assert get(outside).status_code == 404
 
 
 @pytest.fixture
-def address(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[str]:
-    """A dashboard as its own process, with a device's snapshot retained at the broker."""
-    port = free_port()
-    command = (
-        "--broker",
-        mosquitto.url,
-        "--database",
-        f"sqlite:///{tmp_path / 'd.sqlite'}",
-        "--port",
-        str(port),
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dashboard", *command], stdout=subprocess.PIPE, text=True, env=os.environ
-    )
-    assert process.stdout is not None
-    yield process.stdout.readline().strip()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(10) in {0, -signal.SIGTERM}
-    process.stdout.close()
+def shop(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Dashboard]:
+    """A dashboard without log-in."""
+    with Dashboard(mosquitto, tmp_path, "--no-login") as dashboard:
+        yield dashboard
 
 
 @pytest.fixture
-def page(address: str) -> Iterator[Page]:
-    """The page in headless Chromium; errors on its console fail the test."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        missing("chromium", "install it, for example: apt install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=[*BROWSER])
-        opened = browser.new_page()
-        errors: list[str] = []
-        opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        opened.on("pageerror", lambda error: errors.append(str(error)))
-        opened.goto(address)
-        yield opened
-        browser.close()
-    assert errors == []
+def page(shop: Dashboard, mosquitto: Mosquitto, opened: Opener) -> Page:
+    """The page of a store in which one device has said what it sees."""
+    with subscribed(mosquitto.address, client_id="first") as device:
+        publish(device, TOPICS.health, health())
+        publish(device, TOPICS.state, snapshot(camera={"faults": []}))
+        arrived_devices(shop)
+    page = opened(f"{shop.address}/stores/0417")
+    expect(page.locator("#link")).to_have_text("live")
+    return page
 
 
-def publish_state(link: Link, **changes: object) -> None:
-    state = json.loads((GOLDEN / "state.v1.json").read_text()) | changes
-    link.publish(Publication(TOPICS.state, json.dumps(state).encode(), retain=True))
+def arrived_devices(shop: Dashboard) -> None:
+    answer: httpx.Response | None = None
+    for _ in range(200):
+        answer = httpx.get(f"{shop.address}/api/v1/stores/0417/products")
+        if answer.status_code == 200 and answer.json()["products"]:
+            return
+        httpx.get(f"{shop.address}/healthz")
+    raise AssertionError(answer)
 
 
 @pytest.mark.browser
 @pytest.mark.broker
 def test_a_browser_shows_the_shelf_live(mosquitto: Mosquitto, page: Page) -> None:
     with subscribed(mosquitto.address, client_id="device") as device:
-        health = (GOLDEN / "health.v1.json").read_bytes()
-        device.publish(Publication(TOPICS.health, health, retain=True))
         slots = {"A3": {"state": "empty", "label": "empty", "stale": False}}
-        publish_state(device, slots=slots, camera={"faults": []})
-        slot = page.locator('[data-slot="A3"]')
+        publish(device, TOPICS.state, snapshot(slots=slots, camera={"faults": []}))
+        slot = page.locator('#shelves [data-slot="A3"]')
         expect(slot).to_have_class("slot empty")
-        expect(page.locator('[data-product="milk-1l"]')).to_contain_text("0 of 1, out")
-        expect(page.locator("#link")).to_have_text("live")
-        expect(page.locator("#faults")).to_be_hidden()
+        expect(slot).to_contain_text("empty")
+        expect(page.locator('[data-task="milk-1l"]')).to_contain_text("out of stock")
+        expect(page.locator('[data-product="milk-1l"]')).to_contain_text("0 of 1")
+        expect(page.locator(".alarm")).to_be_hidden()
 
         slots["A3"] |= {"state": "present", "label": "milk-1l"}
-        publish_state(device, slots=slots, camera={"faults": []})
+        product = {"label": "milk-1l", "name": "Milk 1 l", "facings": 1, "filled": 1, "state": "ok"}
+        publish(device, TOPICS.state, snapshot(slots=slots, camera={"faults": []}, products=[product]))
         expect(slot).to_have_class("slot present")
         expect(slot).to_contain_text("milk")
+        expect(page.locator("#nothing")).to_have_text("Nothing is missing.")
 
         device.publish(Publication(TOPICS.event("restocked"), event(1)))
         expect(page.locator("#events li").first).to_contain_text("restocked")
 
-        publish_state(device, slots={"A3": slots["A3"] | {"stale": True}}, camera={"faults": ["blocked"]})
-        expect(page.locator("#faults")).to_contain_text("blocked")
+        stale = {"A3": slots["A3"] | {"stale": True}}
+        publish(device, TOPICS.state, snapshot(slots=stale, camera={"faults": ["blocked"]}))
+        expect(page.locator(".alarm")).to_contain_text("Something stands before the camera.")
         expect(slot).to_have_class("slot present stale")
+        publish(device, TOPICS.health, {"status": "offline"})
+        expect(page.locator(".alarm")).to_contain_text("The device is cut off.")
 
 
 @pytest.mark.browser
 @pytest.mark.broker
 def test_the_page_says_when_the_broker_is_away_and_when_it_is_back(mosquitto: Mosquitto, page: Page) -> None:
-    expect(page.locator("#link")).to_have_text("live")
     mosquitto.kill()
-    expect(page.locator("#link")).to_have_text("broker away", timeout=15_000)
+    expect(page.locator("#link")).to_contain_text("broker away", timeout=15_000)
     mosquitto.start()
     expect(page.locator("#link")).to_have_text("live", timeout=30_000)
 
 
 @pytest.mark.browser
 @pytest.mark.broker
-def test_words_from_the_wire_are_words_and_never_markup(mosquitto: Mosquitto, page: Page) -> None:
-    evil = "<img src=x onerror=document.title='evil'>"
+def test_the_page_recovers_by_itself_after_the_server_was_killed(
+    mosquitto: Mosquitto, shop: Dashboard, page: Page, opened: Opener
+) -> None:
+    home = opened(f"{shop.address}/")
+    shop.end(signal.SIGKILL)
+    expect(page.locator("#link")).to_contain_text("trying again", timeout=15_000)
+    home.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(home.locator("#link")).to_contain_text("trying again")
+    shop.start()
+    expect(page.locator("#link")).to_have_text("live", timeout=30_000)
+    home.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(home.locator("#link")).to_be_hidden()
     with subscribed(mosquitto.address, client_id="device") as device:
-        product = {"label": evil.replace("/", ""), "name": evil, "facings": 1, "filled": 0, "state": "out"}
-        publish_state(device, products=[product])
-        expect(page.locator("#products")).to_contain_text("onerror")
-    assert page.title() == "shelfkit"
+        slots = {"A3": {"state": "misplaced", "label": "oat-drink", "stale": False}}
+        publish(device, TOPICS.state, snapshot(slots=slots, camera={"faults": []}))
+        expect(page.locator('#shelves [data-slot="A3"]')).to_have_class("slot misplaced")
+    # What a browser says about a server that is away is what this test is about.
+    assert all("ERR_" in text for text in opened.errors)
+    opened.errors.clear()
+
+
+@pytest.mark.browser
+@pytest.mark.broker
+def test_a_proxy_that_answers_for_a_dead_server_does_not_end_the_page(page: Page, opened: Opener) -> None:
+    page.route("**/live", lambda route: route.fulfill(status=502, body="bad gateway"))
+    page.reload()
+    expect(page.locator("#link")).to_contain_text("trying again")
+    page.unroute("**/live")
+    expect(page.locator("#link")).to_have_text("live", timeout=15_000)
+    assert all("502" in text for text in opened.errors)
+    opened.errors.clear()
+
+
+@pytest.mark.browser
+@pytest.mark.broker
+def test_words_from_the_wire_are_words_and_never_markup(
+    mosquitto: Mosquitto, shop: Dashboard, opened: Opener
+) -> None:
+    """Through every field that a device may fill as it likes."""
+    evil = "<img src=x onerror=document.title='evil'>{{7*7}}</script>\"'"
+    label = evil.replace("/", "")
+    with subscribed(mosquitto.address, client_id="device") as device:
+        product = {"label": label, "name": evil, "facings": 1, "filled": 0, "state": "out"}
+        model = {"name": evil, "version": evil, "sha256": "ab" * 32}
+        slots = {"A3": {"state": "misplaced", "label": label, "stale": False}}
+        publish(device, TOPICS.state, snapshot(products=[product], model=model, slots=slots))
+        versions = {"agent": evil, "model": evil}
+        publish(device, TOPICS.health, health(versions=versions, safe_mode=evil, update_phase=evil))
+        body = json.loads(event(1))
+        body["data"] |= {"label": label, "product": {"label": label, "name": evil}, "model": model}
+        device.publish(Publication(TOPICS.event("restocked"), json.dumps(body).encode()))
+        body = json.loads(event(2)) | {"type": f"shelfkit.product.{label}.v1", "subject": evil, "time": evil}
+        device.publish(Publication(TOPICS.event("new"), json.dumps(body).encode()))
+        arrived(shop.address, 2)
+    page = opened(f"{shop.address}/stores/0417")
+    expect(page.locator("[data-product]")).to_contain_text("onerror")
+    expect(page.locator("#events li")).to_have_count(2)
+    page.locator("[data-product] a").click()
+    expect(page.locator("h1")).to_contain_text("onerror")
+    for place in ("/fleet", "/stores/0417/availability", "/stores/0417/devices/cam-12-01/slots/A3", "/"):
+        page.goto(shop.address + place)
+        assert "evil" not in page.title().split("·", maxsplit=1)[0]
+        assert page.locator("img[src=x]").count() == 0
+        assert "49" not in page.locator("main").inner_text()
+    page.goto(
+        f"{shop.address}/fleet?text={'%3Cscript%3E'}&store=%22%3E%3Cb%3E&sort=x&page=999999999999999999999"
+    )
+    assert page.locator("main b, main script").count() == 0
+
+
+PLACES = (
+    "/",
+    "/stores/0417",
+    "/stores/0417/settings",
+    "/stores/0417/availability?days=28",
+    "/stores/0417/products/milk-1l",
+    "/stores/0417/devices/cam-12-01/slots/A3",
+    "/fleet",
+    "/admin/accounts",
+    "/admin/audit",
+    "/nowhere",
+)
+
+
+@pytest.mark.browser
+@pytest.mark.broker
+def test_every_page_in_both_languages_on_a_phone_and_on_a_desk(
+    mosquitto: Mosquitto, shop: Dashboard, opened: Opener
+) -> None:
+    with subscribed(mosquitto.address, client_id="device") as device:
+        open_shop(device)
+        arrived(shop.address, 4)
+    words = language.catalogues()["en"].words
+    for phone, code in ((True, "en"), (False, "en"), (True, "zh"), (False, "zh")):
+        page = opened(shop.address, phone=phone, language=code)
+        for place in PLACES:
+            page.goto(shop.address + place)
+            expect(page.locator("html")).to_have_attribute("lang", code)
+            expect(page.locator("h1")).to_have_count(1)
+            if place == "/stores/0417":
+                expect(page.locator("#tasks li")).to_have_count(6)
+            width = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            assert width <= 0, f"{place} is {width} px too wide"
+            if code == "zh":
+                heard = page.locator("main").inner_text()
+                # Sentences of the other language; single words also come from devices.
+                assert [
+                    text for text in words.values() if len(text) > 12 and "{" not in text and text in heard
+                ] == []
+    assert all("404" in text for text in opened.errors), "of the page that is not there"
+    opened.errors.clear()
+
+
+@pytest.mark.browser
+@pytest.mark.broker
+def test_what_to_refill_comes_by_its_urgency_and_can_be_printed(
+    mosquitto: Mosquitto, shop: Dashboard, opened: Opener
+) -> None:
+    with subscribed(mosquitto.address, client_id="device") as device:
+        open_shop(device)
+        arrived(shop.address, 4)
+    page = opened(f"{shop.address}/stores/0417")
+    tasks = page.locator("#tasks li")
+    expect(tasks).to_have_count(6)
+    expect(tasks.nth(0)).to_contain_text("Milk 1 l")
+    expect(tasks.nth(1)).to_contain_text("Oat drink")
+    expect(tasks.nth(2)).to_contain_text("Put away: oat-drink")
+    expect(page.locator("#counts")).to_contain_text("out of stock: 1")
+    page.evaluate("window.print = () => document.body.dataset.printed = 'yes'")
+    page.get_by_role("button", name="Print the list").click()
+    expect(page.locator("body")).to_have_attribute("data-printed", "yes")
+    page.emulate_media(media="print")
+    expect(page.locator("#tasks li").nth(0)).to_be_visible()
+    for gone in ("header", "#log", "#shelves"):
+        expect(page.locator(gone)).to_be_hidden()
+
+
+@pytest.mark.browser
+@pytest.mark.broker
+def test_a_keyboard_is_enough(mosquitto: Mosquitto, shop: Dashboard, opened: Opener) -> None:
+    with subscribed(mosquitto.address, client_id="device") as device:
+        open_shop(device)
+        arrived(shop.address, 4)
+    page = opened(f"{shop.address}/")
+    press(page, "Skip to the content")
+    assert page.evaluate("document.activeElement.id") == "main"
+    press(page, "Store 0417")
+    page.wait_for_url("**/stores/0417")
+    expect(page.locator("#tasks li")).to_have_count(6)
+    press(page, "Settings")
+    press(page, "中文")
+    expect(page.locator("html")).to_have_attribute("lang", "zh")
+    page.wait_for_url("**/stores/0417")
+    press(page, "设置")
+    expect(page.locator(".menu > div")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator(".menu > div")).to_be_hidden()
+    press(page, "Milk 1 l")
+    page.wait_for_url("**/products/milk-1l")
+
+
+def press(page: Page, text: str) -> None:
+    """Go on with Tab until something with this text has the focus, and press Enter."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        here = page.evaluate("document.activeElement.innerText ?? ''")
+        if here.strip().endswith(text):
+            page.keyboard.press("Enter")
+            return
+    raise AssertionError(text)
+
+
+@pytest.mark.browser
+@pytest.mark.broker
+def test_under_a_path_of_a_proxy_and_by_the_clock_of_the_store(
+    mosquitto: Mosquitto, tmp_path: Path, opened: Opener
+) -> None:
+    with (
+        Dashboard(mosquitto, tmp_path, "--no-login", "--root-path", "/shelf") as shop,
+        subscribed(mosquitto.address, client_id="device") as device,
+    ):
+        open_shop(device)
+        arrived(f"{shop.address}/shelf", 4)
+        assert httpx.get(f"{shop.address}/stores/0417").status_code == 200, "a proxy may take the path away"
+        page = opened(f"{shop.address}/shelf/")
+        page.get_by_role("link", name="Store 0417").click()
+        expect(page.locator("#link")).to_have_text("live")
+        before = page.locator("#events time").first.inner_text()
+        page.get_by_role("link", name="Store settings").click()
+        page.get_by_label("Name").fill("Bahnhofstrasse")
+        page.get_by_label("Time zone").fill("Asia/Kathmandu")
+        page.get_by_role("button", name="Save").click()
+        page.wait_for_url("**/shelf/stores/0417")
+        expect(page.locator("h1")).to_have_text("Bahnhofstrasse")
+        after = page.locator("#events time").first.inner_text()
+        minutes = [int(text[:2]) * 60 + int(text[3:5]) for text in (before, after)]
+        assert (minutes[1] - minutes[0]) % 1440 == 5 * 60 + 45
+        page.get_by_role("link", name="Store settings").click()
+        page.get_by_label("Time zone").fill("../../etc/passwd")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("alert")).to_contain_text("Expected: a zone")
+        assert "400" in opened.errors.pop()
 
 
 @pytest.mark.broker
-def test_the_stream_goes_on_where_a_page_left_off(mosquitto: Mosquitto, address: str) -> None:
-    every = DeviceTopics("+", "+")
-    with subscribed(mosquitto.address, every.ack, client_id="device") as device:
+def test_the_stream_goes_on_where_a_page_left_off(mosquitto: Mosquitto, shop: Dashboard) -> None:
+    with subscribed(mosquitto.address, client_id="device") as device:
+        publish(device, TOPICS.health, health())
         for sequence in (1, 2, 3):
             device.publish(Publication(TOPICS.event("restocked"), event(sequence)))
-        end = time.monotonic() + 10
-        while len(found := httpx.get(f"{address}/api/events").json()["events"]) < 3:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-    with httpx.stream(
-        "GET", f"{address}/api/stream", headers={"Last-Event-ID": str(found[1]["row"])}
-    ) as stream:
+        arrived(shop.address, 3)
+    found = httpx.get(f"{shop.address}/api/v1/events").json()["events"]
+    headers = {"Last-Event-ID": str(found[1]["cursor"])}
+    with httpx.stream("GET", f"{shop.address}/stores/0417/live", headers=headers) as stream:
         lines = stream.iter_lines()
-        data = next(line for line in lines if line.startswith("data:") and '"row"' in line)
+        data = next(line for line in lines if line.startswith("data:") and '"cursor"' in line)
     assert int(json.loads(data.removeprefix("data:"))["event"]["sequence"]) == 3

@@ -261,10 +261,10 @@ def test_the_command_serves_with_a_certificate_of_the_fleet(tmp_path: Path) -> N
     info = FleetInfo(name="test", created=datetime(2026, 11, 26, tzinfo=UTC))
     fleet.write(fleet.info, info.model_dump_json().encode())
     shutil.copytree(world.offered.folder, fleet.repository)
-    fleet.service("broker").mkdir(parents=True)
+    fleet.service("svc-releases").mkdir(parents=True)
     pem, key = certificate(tmp_path, begins=datetime.now(UTC) - timedelta(days=1))
-    pem.rename(fleet.service("broker") / "broker.pem")
-    key.rename(fleet.service("broker") / "broker.key")
+    pem.rename(fleet.service("svc-releases") / "svc-releases.pem")
+    key.rename(fleet.service("svc-releases") / "svc-releases.key")
     command = [
         sys.executable,
         "-u",
@@ -280,7 +280,7 @@ def test_the_command_serves_with_a_certificate_of_the_fleet(tmp_path: Path) -> N
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[0]
-        tls = Tls(ca=fleet.service("broker") / "broker.pem")
+        tls = Tls(ca=fleet.service("svc-releases") / "svc-releases.pem")
         Repository(world.place, url, tls=tls, now=lambda: world.now).refresh()
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -19,6 +19,14 @@ from tests.brokers import Mosquitto, subscribed
 
 TOPICS = DeviceTopics("0417", "cam-12-01")
 PATIENCE_S = 60.0
+
+
+class UnheardError(AssertionError):
+    """What was waited for did not come."""
+
+
+def _reply_to(name: str, request: str) -> Callable[[str, dict[str, Any]], bool]:
+    return lambda leaf, value: leaf == f"reply/{name}" and value["request"] == request
 
 
 class Running:
@@ -45,9 +53,17 @@ class Running:
         """Send a command, and return the reply."""
         request = request or str(uuid.uuid4())
         self.tell(name, json.dumps({"request": request, **payload}).encode())
-        return self.hear(
-            lambda leaf, value: leaf == f"reply/{name}" and value["request"] == request, f"reply to {name}"
-        )
+        return self.hear(_reply_to(name, request), f"reply to {name}")
+
+    def ask_again(self, name: str, times: int = 12) -> dict[str, Any]:
+        """Ask until there is an answer: what meets a full queue is dropped, on either side."""
+        for _ in range(times):
+            request = str(uuid.uuid4())
+            self.tell(name, json.dumps({"request": request}).encode())
+            with suppress(UnheardError):
+                return self.hear(_reply_to(name, request), f"reply to {name}", patience_s=10)
+        message = f"no reply to {name}, asked {times} times; log: {self.log.read_text()}"
+        raise AssertionError(message)
 
     def ask_until(self, name: str, *, sorry: tuple[str, ...], **payload: Any) -> dict[str, Any]:  # noqa: ANN401 - of any command
         """Ask again while the error has one of these words.
@@ -74,7 +90,7 @@ class Running:
                 if wanted(leaf, value):
                     return value
         message = f"no {what} in {patience_s} s; log: {self.log.read_text()}"
-        raise AssertionError(message)
+        raise UnheardError(message)
 
     def health(self, **wanted: object) -> dict[str, Any]:
         """Return the next health with these values."""

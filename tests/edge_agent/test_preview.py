@@ -38,7 +38,7 @@ from edge_agent.preview.watch import Watch
 from edge_agent.preview.words import place_words
 from edge_agent.sight import Sight
 from tests.conftest import Kit, missing, write_device
-from tests.dashboard.test_page import BROWSER
+from tests.dashboard.pages import BROWSER
 
 CODE, TOKEN = "12345678", "a-token"
 MASK = ((0, 0), (300, 0), (300, 90), (0, 90))

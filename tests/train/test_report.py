@@ -18,7 +18,7 @@ from edge_agent.contracts.photos import Dataset, Pictures, Rejected
 from edge_agent.contracts.run import RunInfo
 from edge_agent.contracts.scoring import Floats, softmax
 from tests.conftest import missing
-from tests.dashboard.test_page import BROWSER
+from tests.dashboard.pages import BROWSER
 from tests.train.test_robustness import pictures
 from train.charts import axis, curves, reliability_chart
 from train.exhibits import COPIES, MISTAKES, PAIRS, confused, data_uri, heat_map

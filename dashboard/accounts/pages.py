@@ -1,0 +1,224 @@
+"""Pages of the door: log in and out, one's own password; for administrators the desk."""
+
+import secrets
+from datetime import timedelta
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from dashboard.accounts.gate import COOKIE, Access, client_of, posted, require, root_of
+from dashboard.accounts.identity import Role
+from dashboard.pages import frame
+from edge_agent.contracts.errors import UsageError
+
+VISITOR = "shelfkit_visitor"
+
+_AT_ONCE = 2
+_LINES = 100
+_FAR = 2**62
+
+
+class Door:
+    """Log-in and log-out.
+
+    Args:
+        access: Who is let in.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        # A password is made slow to try: whoever tries many at once must not take all processors and memory.
+        self._trying = anyio.CapacityLimiter(_AT_ONCE)
+
+    async def page(self, request: Request) -> Response:
+        """Ask for name and password."""
+        if not self._access.login:
+            return frame.to(request, "/")
+        nobody = not await run_in_threadpool(self._access.accounts.people.list)
+        return self._asking(request, 200, "", request.query_params.get("next", "/"), nobody=nobody)
+
+    async def enter(self, request: Request) -> Response:
+        """Look at name and password."""
+        visitor = request.cookies.get(VISITOR, "")
+        fields = await posted(request, visitor)
+        name, password, after = fields.get("name", ""), fields.get("password", ""), fields.get("next", "/")
+        address, now, throttle = client_of(request), self._access.clock(), self._access.throttle
+        wait = throttle.wait(name, address, now)
+        if wait:
+            return self._asking(request, 429, "login.wait", after, wait)
+        people, audit = self._access.accounts.people, self._access.accounts.audit
+        # Counted before it is known: many tries at the same time are many tries.
+        throttle.failed(name, address, now)
+        right = await anyio.to_thread.run_sync(people.right, name, password, limiter=self._trying)
+        if not right:
+            await run_in_threadpool(audit.note, name, "login-failed", "", address, now)
+            return self._asking(request, 401, "login.wrong", after)
+        throttle.succeeded(name, address)
+        await run_in_threadpool(audit.note, name, "login", "", address, now)
+        # Always a new one: what a browser held before the log-in is worth nothing after it.
+        await run_in_threadpool(people.close_session, request.cookies.get(COOKIE, ""))
+        secret = await run_in_threadpool(people.open_session, name, now)
+        answer = frame.to(request, after)
+        _give(request, answer, COOKIE, secret, "lax")
+        answer.delete_cookie(VISITOR, path=_path(request))
+        return answer
+
+    async def leave(self, request: Request) -> Response:
+        """Log out."""
+        identity = require(request, Role.VIEWER)
+        await posted(request)
+        await run_in_threadpool(self._access.accounts.people.close_session, request.cookies.get(COOKIE, ""))
+        note = self._access.accounts.audit.note
+        await run_in_threadpool(note, identity.name, "logout", "", client_of(request), self._access.clock())
+        answer = frame.to(request, "/login")
+        answer.delete_cookie(COOKIE, path=_path(request))
+        return answer
+
+    def _asking(
+        self,
+        request: Request,
+        status: int,
+        wrong: str,
+        after: str,
+        wait: timedelta = timedelta(),
+        *,
+        nobody: bool = False,
+    ) -> Response:
+        visitor = request.cookies.get(VISITOR) or secrets.token_urlsafe(32)
+        seconds = int(wait.total_seconds()) + 1
+        shown = {"visitor": visitor, "wrong": wrong, "next": frame.local(after), "seconds": seconds}
+        shown["nobody"] = nobody
+        answer = frame.page(request, "login.html", status, **shown)
+        _give(request, answer, VISITOR, visitor, "strict")
+        if wait:
+            answer.headers["Retry-After"] = str(seconds)
+        return answer
+
+
+def _give(request: Request, answer: Response, name: str, value: str, same_site: str) -> None:
+    answer.set_cookie(
+        name,
+        value,
+        path=_path(request),
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite=same_site,  # type: ignore[arg-type]
+    )
+
+
+def _path(request: Request) -> str:
+    return root_of(request) or "/"
+
+
+class Desk:
+    """One's own password; accounts, tokens and the audit log.
+
+    Args:
+        access: What to look after.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access, self._accounts = access, access.accounts
+
+    async def own(self, request: Request) -> Response:
+        """Show the form for another password."""
+        self._person(request)
+        return frame.page(request, "account.html", error="")
+
+    async def change_own(self, request: Request) -> Response:
+        """Take another password; every session of the account ends."""
+        name = self._person(request)
+        fields = await posted(request)
+        right = await run_in_threadpool(self._accounts.people.right, name, fields.get("old", ""))
+        wrong = "" if right else frame.spoken_to(request).say("login.wrong")
+        try:
+            if right:
+                await run_in_threadpool(self._accounts.people.set_password, name, fields.get("new", ""))
+        except UsageError as exc:
+            wrong = str(exc)
+        if wrong:
+            return frame.page(request, "account.html", 400, error=wrong)
+        await self._note(request, name, "password", name)
+        return frame.to(request, "/login")
+
+    def _person(self, request: Request) -> str:
+        identity = require(request, Role.VIEWER)
+        if identity.how != "session":
+            raise HTTPException(404)
+        return identity.name
+
+    async def accounts(self, request: Request) -> Response:
+        """Show accounts and tokens."""
+        require(request, Role.ADMIN)
+        return await self._desk(request)
+
+    async def change(self, request: Request) -> Response:
+        """Do what a form of that page asks for."""
+        identity = require(request, Role.ADMIN)
+        fields = await posted(request)
+        try:
+            about, secret = await run_in_threadpool(self._do, identity.name, fields)
+        except (UsageError, ValueError) as exc:
+            return await self._desk(request, 400, error=str(exc))
+        await self._note(request, identity.name, fields["do"], about)
+        return await self._desk(request, secret=secret) if secret else frame.to(request, "/admin/accounts")
+
+    def _do(self, admin: str, fields: dict[str, str]) -> tuple[str, str]:
+        """Do one thing; return what it was about, and a secret to show once."""
+        people, tokens, now = self._accounts.people, self._accounts.tokens, self._access.clock()
+        what, name = fields.get("do", ""), fields.get("name", "")
+        if name == admin and what in {"account-remove", "account-role"}:
+            raise UsageError("Expected: somebody else's account. Received: your own.")
+        match what:
+            case "account-add":
+                people.add(name, fields.get("password", ""), Role(fields.get("role", "")), now)
+            case "account-role":
+                people.set_role(name, Role(fields.get("role", "")))
+                name = f"{name}: {fields['role']}"
+            case "account-remove":
+                people.remove(name)
+            case "token-make":
+                return name, tokens.make(name, admin, now)
+            case "token-remove":
+                return tokens.remove(int(fields.get("number", ""))) or "", ""
+            case _:
+                raise UsageError(f"Expected: something to do. Received: {what!r}.")
+        return name, ""
+
+    async def _desk(self, request: Request, status: int = 200, **shown: str) -> Response:
+        people = await run_in_threadpool(self._accounts.people.list)
+        tokens = await run_in_threadpool(self._accounts.tokens.list)
+        lists = {"people": people, "tokens": tokens, "roles": tuple(Role)}
+        return frame.page(request, "accounts.html", status, **lists, **{"secret": "", "error": "", **shown})
+
+    async def audit(self, request: Request) -> Response:
+        """Show who did what, the newest first."""
+        require(request, Role.ADMIN)
+        text = request.query_params.get("before", "")
+        before = min(int(text), _FAR) if text.isascii() and text.isdigit() else None
+        lines = await run_in_threadpool(self._accounts.audit.page, before, _LINES)
+        older = lines[-1]["row"] if len(lines) == _LINES else None
+        return frame.page(request, "audit.html", lines=lines, older=older)
+
+    async def _note(self, request: Request, who: str, what: str, about: str) -> None:
+        note = self._accounts.audit.note
+        await run_in_threadpool(note, who, what, about, client_of(request), self._access.clock())
+
+
+def routes(access: Access) -> list[Route]:
+    """Return the pages of the door."""
+    door, desk = Door(access), Desk(access)
+    return [
+        Route("/login", door.page, methods=["GET"]),
+        Route("/login", door.enter, methods=["POST"]),
+        Route("/logout", door.leave, methods=["POST"]),
+        Route("/account", desk.own, methods=["GET"]),
+        Route("/account", desk.change_own, methods=["POST"]),
+        Route("/admin/accounts", desk.accounts, methods=["GET"]),
+        Route("/admin/accounts", desk.change, methods=["POST"]),
+        Route("/admin/audit", desk.audit, methods=["GET"]),
+    ]

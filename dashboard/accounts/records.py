@@ -1,0 +1,158 @@
+"""What else is kept: tokens of programs, who did what, how a store is called and which clock it lives by."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from dashboard.accounts.identity import Identity, Role
+from dashboard.accounts.people import People, hashed
+from dashboard.accounts.tables import AUDIT, SETTINGS, TOKENS, open_tables
+from edge_agent.contracts.errors import UsageError
+from edge_agent.contracts.times import rfc3339
+
+PREFIX = "skt_"
+_LONGEST_TITLE = 80
+_SEEN_EVERY = timedelta(minutes=1)
+
+
+class Tokens:
+    """Secrets by which programs read the API; what is kept is a hash."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def make(self, title: str, made_by: str, now: datetime) -> str:
+        """Return a new token; it is told this once.
+
+        Raises:
+            UsageError: The title is empty or too long.
+        """
+        title = _named(title)
+        secret = PREFIX + secrets.token_urlsafe(32)
+        row = {"hash": hashed(secret), "title": title, "made_by": made_by, "created": rfc3339(now)}
+        with self._engine.begin() as connection:
+            connection.execute(sa.insert(TOKENS), row)
+        return secret
+
+    def whose(self, secret: str, now: datetime) -> Identity | None:
+        """Return which program this is; None where there is no such token."""
+        with self._engine.connect() as connection:
+            row = connection.execute(sa.select(TOKENS).where(TOKENS.c.hash == hashed(secret))).first()
+        if row is None:
+            return None
+        if row.seen is None or now - datetime.fromisoformat(row.seen) > _SEEN_EVERY:
+            with self._engine.begin() as connection:
+                connection.execute(sa.update(TOKENS).where(TOKENS.c.id == row.id).values(seen=rfc3339(now)))
+        return Identity(row.title, Role.VIEWER, "", "token")
+
+    def list(self) -> list[dict[str, Any]]:
+        """Return every token without its secret."""
+        shown = (TOKENS.c.id, TOKENS.c.title, TOKENS.c.made_by, TOKENS.c.created, TOKENS.c.seen)
+        with self._engine.connect() as connection:
+            return [
+                dict(row) for row in connection.execute(sa.select(*shown).order_by(TOKENS.c.id)).mappings()
+            ]
+
+    def remove(self, number: int) -> str | None:
+        """Take a token away; return its title, None where there is none."""
+        with self._engine.begin() as connection:
+            title = connection.execute(sa.select(TOKENS.c.title).where(TOKENS.c.id == number)).scalar()
+            connection.execute(sa.delete(TOKENS).where(TOKENS.c.id == number))
+        return title
+
+
+class Audit:
+    """Who did what, when, from where; only ever added to."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def note(self, who: str, what: str, about: str, address: str, now: datetime) -> None:
+        """Write a line."""
+        row = {"time": rfc3339(now), "who": who[:80], "what": what, "about": about[:200], "address": address}
+        with self._engine.begin() as connection:
+            connection.execute(sa.insert(AUDIT), row)
+
+    def page(self, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """Return lines, the newest first."""
+        query = sa.select(AUDIT).order_by(AUDIT.c.row.desc()).limit(limit)
+        if before is not None:
+            query = query.where(AUDIT.c.row < before)
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSetting:
+    """How a store is called, and the zone of its clocks."""
+
+    title: str
+    zone: str
+
+
+class Settings:
+    """Settings of stores; a store without any is called by its number and lives in UTC."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def all(self) -> dict[str, StoreSetting]:
+        """Return what was ever set."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(SETTINGS)).all()
+        return {row.store: StoreSetting(row.title, row.zone) for row in rows}
+
+    def of(self, store: str) -> StoreSetting:
+        """Return what holds for a store."""
+        query = sa.select(SETTINGS).where(SETTINGS.c.store == store)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+        return StoreSetting("", "UTC") if row is None else StoreSetting(row.title, row.zone)
+
+    def set(self, store: str, setting: StoreSetting) -> None:
+        """Keep what holds for a store from now on.
+
+        Raises:
+            UsageError: There is no such zone, or the title is too long.
+        """
+        try:
+            ZoneInfo(setting.zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+            raise UsageError(
+                f"Expected: a zone like Europe/Zurich or Asia/Shanghai. Received: {setting.zone!r}."
+            ) from exc
+        title = _named(setting.title) if setting.title.strip() else ""
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(SETTINGS).where(SETTINGS.c.store == store))
+            connection.execute(sa.insert(SETTINGS), {"store": store, "title": title, "zone": setting.zone})
+
+
+class Accounts:
+    """Everything that is kept apart from events, in one database.
+
+    Args:
+        url: `sqlite:///file`, `postgresql://...`, or `sqlite://` for as long as the process lives.
+    """
+
+    def __init__(self, url: str = "sqlite://") -> None:
+        self._engine = open_tables(url)
+        self.people = People(self._engine)
+        self.tokens = Tokens(self._engine)
+        self.audit = Audit(self._engine)
+        self.settings = Settings(self._engine)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def _named(title: str) -> str:
+    title = title.strip()
+    if not 0 < len(title) <= _LONGEST_TITLE or not title.isprintable():
+        raise UsageError(f"Expected: a name of 1 to {_LONGEST_TITLE} characters. Received: {len(title)}.")
+    return title

@@ -1,0 +1,103 @@
+"""Home: the stores. And a store: its shelves, what to refill, live."""
+
+import re
+import time
+from collections.abc import Awaitable, Callable
+
+from sse_starlette import EventSourceResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from dashboard.accounts.gate import client_of, identity_of, inner_path, posted, require
+from dashboard.accounts.identity import Role
+from dashboard.accounts.records import StoreSetting
+from dashboard.pages import frame
+from dashboard.pages.site import Site
+from edge_agent.contracts.errors import UsageError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ASK_AGAIN_S = 30.0
+_FAR = 2**62
+
+
+def routes(site: Site) -> list[Route]:
+    """Return the pages of stores."""
+
+    async def home(request: Request) -> Response:
+        stores = await run_in_threadpool(site.queries.overview)
+        settings = await run_in_threadpool(site.access.accounts.settings.all)
+        for store in stores:
+            found = settings.get(store["store"])
+            store["title"] = found.title if found else ""
+        stores.sort(key=lambda store: (store["title"].casefold() or store["store"], store["store"]))
+        return frame.page(request, "home.html", stores=stores)
+
+    async def store(request: Request) -> Response:
+        name = await known_store(site, request)
+        setting = await run_in_threadpool(site.setting, name)
+        return frame.page(request, "store.html", store=name, setting=setting, now=site.now())
+
+    async def live(request: Request) -> Response:
+        name = await known_store(site, request)
+        text = request.headers.get("last-event-id", "")
+        after = min(int(text), _FAR) if text.isascii() and text.isdigit() else -1
+        return EventSourceResponse(site.live.stream(name, after, _still_allowed(site, request)), ping=15)
+
+    async def settings(request: Request) -> Response:
+        require(request, Role.STAFF)
+        name = await known_store(site, request)
+        setting = await run_in_threadpool(site.setting, name)
+        return frame.page(request, "settings.html", store=name, setting=setting, error="")
+
+    async def set_settings(request: Request) -> Response:
+        identity = require(request, Role.STAFF)
+        name = await known_store(site, request)
+        fields = await posted(request)
+        setting = StoreSetting(fields.get("title", ""), fields.get("zone", "").strip())
+        try:
+            await run_in_threadpool(site.access.accounts.settings.set, name, setting)
+        except UsageError as exc:
+            return frame.page(request, "settings.html", 400, store=name, setting=setting, error=str(exc))
+        about = f"{name}: {setting.title} {setting.zone}"
+        site.access.accounts.audit.note(
+            identity.name, "store-settings", about, client_of(request), site.now()
+        )
+        return frame.to(request, f"/stores/{name}")
+
+    return [
+        Route("/", home),
+        Route("/stores/{store}", store),
+        Route("/stores/{store}/live", live),
+        Route("/stores/{store}/settings", settings, methods=["GET"]),
+        Route("/stores/{store}/settings", set_settings, methods=["POST"]),
+    ]
+
+
+async def known_store(site: Site, request: Request) -> str:
+    """Return the store that a path names.
+
+    Raises:
+        HTTPException: Nobody has heard of it (404).
+    """
+    name = str(request.path_params["store"])
+    if not _NAME.fullmatch(name) or not await run_in_threadpool(site.queries.has_store, name):
+        raise HTTPException(404)
+    return name
+
+
+def _still_allowed(site: Site, request: Request) -> Callable[[], Awaitable[bool]]:
+    """Return what says whether a reader may go on: a session may end while a page is open."""
+    asked, path, first = time.monotonic(), inner_path(request), identity_of(request)
+
+    async def allowed() -> bool:
+        nonlocal asked
+        if time.monotonic() - asked < _ASK_AGAIN_S:
+            return True
+        asked = time.monotonic()
+        found = await run_in_threadpool(site.access.identity, request.headers, request.cookies, path)
+        return found is not None and first is not None and found.name == first.name
+
+    return allowed

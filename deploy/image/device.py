@@ -1,0 +1,91 @@
+"""The data partition of a new device: its first release, good from the beginning."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.fleet import Fleet
+from deploy.image.archive import Entry
+from deploy.release.repository import Keys, Repository
+from edge_agent.contracts.errors import UsageError
+from edge_agent.contracts.release import Place, Release
+from edge_agent.update import slots, state
+from edge_agent.update.state import State
+
+ROOT = "shelf"
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first release of a device, laid down.
+
+    Attributes:
+        place: Where it lies now.
+        root: Whom the device trusts.
+    """
+
+    release: Release
+    place: Place
+    root: bytes
+
+    @property
+    def site(self) -> Path:
+        """Its libraries."""
+        return self.place.runtime(self.release) / "site-packages"
+
+
+def chosen(fleet: Fleet, number: int | None, arch: str) -> Release:
+    """Return a release of a fleet for an architecture; without a number the latest.
+
+    Raises:
+        UsageError: There is none.
+    """
+    repository = Repository(fleet.repository, Keys(fleet.keys))
+    numbers = repository.numbers() if repository.begun else {}
+    fitting = [item for item, archs in numbers.items() if arch in archs]
+    wanted = max(fitting, default=None) if number is None else number
+    if wanted not in fitting:
+        known = ", ".join(map(str, fitting)) or "none"
+        raise UsageError(
+            f"Expected: a release for {arch} ({known:.100}). Received: {wanted or 'none'}.",
+            hint=f"make one: shelfkit deploy release create --arch {arch} --bundle BUNDLE --runtime WHEELS",
+        )
+    return repository.release(wanted, arch)
+
+
+def laid_down(fleet: Fleet, release: Release, into: Path) -> First:
+    """Lay a release down as the device's own updater does, hashes checked.
+
+    Raises:
+        BundleError: An archive of the fleet's repository is damaged.
+        DataError: There is no room.
+    """
+    repository = Repository(fleet.repository, Keys(fleet.keys))
+    place = Place(into)
+    archives = {
+        kind: repository.folder / "targets" / part.target for kind, part in release.components.items()
+    }
+    slots.stage(place, release, archives)
+    return First(release, place, repository.root.read_bytes())
+
+
+def entries(first: First, user: int) -> Iterator[Entry]:
+    """Yield everything of the data partition.
+
+    Args:
+        first: The release.
+        user: Number of the agent's user.
+    """
+    held = state.encode(State(good=first.release.number))
+    yield Entry("system", mode=0o755)
+    for name in (first.place.state.name, first.place.spare.name):
+        yield Entry(f"{ROOT}/{name}", held)
+    yield Entry(f"{ROOT}/current", link=f"releases/{first.release.number}")
+    yield Entry(f"{ROOT}/metadata/root.json", first.root)
+    yield Entry(f"{ROOT}/exchange", mode=0o1775)
+    for name, mode in (("launcher", 0o755), ("state", 0o700), ("device", 0o700)):
+        yield Entry(f"{ROOT}/{name}", mode=mode, owner=user)
+    for path in sorted(first.place.root.rglob("*")):
+        if path.is_file() and path != first.place.lock:
+            mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            yield Entry(f"{ROOT}/{path.relative_to(first.place.root).as_posix()}", path, mode=mode)

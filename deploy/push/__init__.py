@@ -1,0 +1,1 @@
+"""Releases onto machines that run already: `shelfkit deploy push`."""

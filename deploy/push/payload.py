@@ -1,0 +1,119 @@
+"""What a machine needs of a release, packed for the way: the small in one archive, the large one by one."""
+
+import io
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.fleet import Fleet
+from deploy.release.repository import Keys, Repository
+from edge_agent.contracts import release as releases
+from edge_agent.contracts.errors import DataError, UsageError
+from edge_agent.contracts.release import Release
+from edge_agent.update import shipped, units
+from edge_agent.update.unpack import unpack
+
+_ARMHF = (
+    "there is no LiteRT for 32-bit ARM: its runtime is made of tflite-runtime, pydantic and the wheels of "
+    "the others for Python 3.11, without numpy and OpenCV, which the system has (apt install python3-numpy "
+    "python3-opencv); then shelfkit deploy release create --arch armhf --bundle BUNDLE --runtime WHEELS"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What goes there.
+
+    Attributes:
+        release: The release.
+        small: An uncompressed tar: program, units, metadata.
+        large: Archives of components by their names in the repository.
+    """
+
+    release: Release
+    small: bytes
+    large: Mapping[str, Path]
+
+
+def chosen(fleet: Fleet, number: int | None, arch: str) -> Release:
+    """Return a release of a fleet for an architecture; without a number the latest.
+
+    Raises:
+        UsageError: There is none.
+    """
+    repository = Repository(fleet.repository, Keys(fleet.keys))
+    numbers = repository.numbers() if repository.begun else {}
+    fitting = [item for item, archs in numbers.items() if arch in archs]
+    wanted = max(fitting, default=None) if number is None else number
+    if wanted is None or wanted not in fitting:
+        known = ", ".join(map(str, fitting)) or "none"
+        make = f"make one: shelfkit deploy release create --arch {arch} --bundle BUNDLE --runtime WHEELS"
+        raise UsageError(
+            f"Expected: a release for {arch} ({known:.100}). Received: {wanted or 'none'}.",
+            hint=_ARMHF if arch == "armhf" else make,
+        )
+    return repository.release(wanted, arch)
+
+
+def payload(fleet: Fleet, release: Release, device: units.Device) -> Payload:
+    """Pack what a machine needs.
+
+    Args:
+        fleet: Whose release it is.
+        release: For the machine's architecture.
+        device: How it is laid out there.
+
+    Raises:
+        DataError: The fleet's repository is not whole.
+    """
+    targets = fleet.repository / "targets"
+    large = {part.target: targets / part.target for part in release.components.values()}
+    name = releases.target(release.number, release.arch)
+    with tempfile.TemporaryDirectory() as room:
+        try:
+            unpack(large[release.runtime.target], Path(room) / "runtime")
+            files: dict[str, bytes] = {
+                f"program/{inner}": path.read_bytes() for inner, path in shipped.kit_files().items()
+            }
+            site = Path(room) / "runtime" / "site-packages"
+            files |= {f"program/{inner}": path.read_bytes() for inner, path in _libraries(site)}
+            files |= {
+                f"repository/metadata/{path.name}": path.read_bytes()
+                for path in sorted((fleet.repository / "metadata").iterdir())
+                if path.suffix == ".json"
+            }
+            files[f"repository/targets/{name}"] = (targets / name).read_bytes()
+        except OSError as exc:
+            raise DataError(
+                f"Expected: a whole repository. Received: {exc.filename}: {exc.strerror}."
+            ) from exc
+    files["root.json"] = Repository(fleet.repository, Keys(fleet.keys)).root.read_bytes()
+    for inner, text in units.texts(device).items():
+        # Provisioning is the push's own work here: there is no boot partition to look at.
+        if not inner.endswith(units.PROVISION):
+            files[f"system/{inner}"] = text.encode()
+    return Payload(release, _packed(files), large)
+
+
+def _libraries(site: Path) -> Iterator[tuple[str, Path]]:
+    """Yield what launcher and updater need of a runtime, which is of the machine's own architecture."""
+    for record in sorted(site.glob("*.dist-info/RECORD")):
+        if record.parent.name.partition("-")[0].lower().replace("_", "-") not in shipped.DISTRIBUTIONS:
+            continue
+        for line in record.read_text(encoding="utf-8").splitlines():
+            name = line.rsplit(",", 2)[0].strip('"')
+            if ".." not in name and (site / name).is_file():
+                yield name, site / name
+
+
+def _packed(files: Mapping[str, bytes]) -> bytes:
+    """Return a tar that is the same for the same files, so that a short one can be gone on with."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in sorted(files):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(files[name]), 0o644
+            tar.addfile(info, io.BytesIO(files[name]))
+    return out.getvalue()

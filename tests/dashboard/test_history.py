@@ -1,0 +1,232 @@
+"""Histories, availability and the fleet, asked of the application on both databases."""
+
+import csv
+import io
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from dashboard.accounts.gate import Access
+from dashboard.accounts.records import Accounts, StoreSetting
+from dashboard.pages import clock, language
+from dashboard.store import Arrival, Store
+from dashboard.web import Hub, build_app
+from edge_agent.contracts import events
+from edge_agent.contracts.times import rfc3339
+from tests.dashboard.pages import GOLDEN, Visitor, health, snapshot
+
+NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
+STREAM = "7f0c9a52d1b84d0e8f4c2b1a90e7d655"
+SOURCE = events.source("0417", "cam-12-01")
+
+
+def ago(hours: float) -> str:
+    return rfc3339(NOW - timedelta(hours=hours))
+
+
+class Past:
+    """Writes events of one device into a store, as if they had come."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._number = store, 0
+
+    def tell(self, kind: str, hours: float, *, late_h: float = 0, **data: object) -> None:
+        """Write one that happened so many hours ago."""
+        self._number += 1
+        body = json.loads((GOLDEN / f"event-{kind}.v1.json").read_text())
+        body |= {"sequence": f"{self._number:016d}", "time": ago(hours), "id": f"id-{self._number}"}
+        body["data"] |= {"since": ago(hours)} | data
+        place = (body["type"], body["subject"], ago(hours - late_h), json.dumps(body))
+        with self._store.engine.begin() as connection:
+            self._store.add(connection, [Arrival(SOURCE, body["id"], STREAM, self._number, *place)])
+
+
+@pytest.fixture
+def visitor(store: Store) -> Visitor:
+    """Somebody who looks at a store with a week behind it, at a fixed moment."""
+    past = Past(store)
+    past.tell("restocked", 400)
+    past.tell("slot-changed", 100, state="empty", previous="present")
+    past.tell("out-of-stock", 50)
+    past.tell("restocked", 40)
+    past.tell("slot-changed", 40, state="present", previous="empty")
+    past.tell("out-of-stock", 10, late_h=9)
+    past.tell("restocked", 8, late_h=7)
+    past.tell("camera-fault", 4)
+    past.tell("camera-fault-cleared", 2)
+    with store.engine.begin() as connection:
+        state = snapshot(camera={"faults": []}, time=ago(0))
+        store.note(connection, SOURCE, "0417", "cam-12-01", state=json.dumps(state))
+    return Visitor(build_app(store, Hub(), lambda: True, access()))
+
+
+def access() -> Access:
+    return Access(Accounts(), login=False, clock=lambda: NOW)
+
+
+def spans(visitor: Visitor, place: str) -> list[tuple[str, float]]:
+    found = visitor.get(f"/stores/0417/{place}/history.json?days=7").json()["spans"]
+    return [(span["state"], span["seconds"] / 3600) for span in found]
+
+
+def test_a_products_week(visitor: Visitor) -> None:
+    week = [("ok", 118), ("out", 10), ("ok", 30), ("out", 2), ("ok", 4), ("unknown", 2), ("ok", 2)]
+    assert spans(visitor, "products/milk-1l") == week
+    page = visitor.get("/stores/0417/products/milk-1l?days=7").text
+    known, out = 166, 12
+    assert f"{(known - out) / known * 100:.1f} %" in page
+    assert "2026-W48" in page
+    assert page.count('class="out"') == 2
+    day = visitor.get("/stores/0417/products/milk-1l?days=1").text
+    assert f"{20 / 22 * 100:.1f} %" in day
+
+
+def test_a_slots_week(visitor: Visitor) -> None:
+    """What the first event says of the time before it is taken for true."""
+    week = [("present", 68), ("empty", 60), ("present", 36), ("unknown", 2), ("present", 2)]
+    assert spans(visitor, "devices/cam-12-01/slots/A3") == week
+
+
+def test_a_history_as_a_table_and_what_is_not_there(visitor: Visitor) -> None:
+    answer = visitor.get("/stores/0417/products/milk-1l/history.csv?days=7")
+    assert "attachment" in answer.headers["content-disposition"]
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [row["state"] for row in rows] == ["ok", "out", "ok", "out", "ok", "unknown", "ok"]
+    assert rows[1] | {"seconds": ""} == {
+        "store": "0417", "shelf": "12", "device": "cam-12-01", "name": "milk-1l", "title": "Milk 1 l",
+        "gtin": "09506000134352", "state": "out", "begin": ago(50), "end": ago(40), "seconds": "",
+    }  # fmt: skip
+    whole = list(csv.DictReader(io.StringIO(visitor.get("/stores/0417/availability.csv?days=7").text)))
+    assert whole == rows
+    for place in (
+        "products/none", "products/%00", "products/..%2f..%2fetc", "devices/none/slots/A3",
+        "devices/cam-12-01/slots/Z9", "products/none/history.csv",
+    ):  # fmt: skip
+        assert visitor.get(f"/stores/0417/{place}").status_code == 404, place
+    for store in ("none", "%2e%2e", "0417%00", "x" * 200):
+        assert visitor.get(f"/stores/{store}/availability").status_code == 404, store
+    assert visitor.get("/stores/0417/availability?days=9999999999").status_code == 200
+
+
+def test_a_fault_whose_end_nobody_told_is_over_when_the_snapshot_says_so(store: Store) -> None:
+    past = Past(store)
+    past.tell("restocked", 100)
+    past.tell("camera-fault", 60)
+    past.tell("out-of-stock", 20)
+    with store.engine.begin() as connection:
+        text = json.dumps(snapshot(camera={"faults": []}, time=ago(0)))
+        store.note(connection, SOURCE, "0417", "cam-12-01", state=text)
+    visitor = Visitor(build_app(store, Hub(), lambda: True, access()))
+    assert spans(visitor, "products/milk-1l") == [("unknown", 68), ("ok", 40), ("unknown", 40), ("out", 20)]
+
+
+def test_what_no_event_tells_of_is_as_the_snapshot_says(store: Store) -> None:
+    since = ago(30)
+    product = {
+        "label": "milk-1l",
+        "name": "=cmd()",
+        "facings": 2,
+        "filled": 0,
+        "state": "out",
+        "since": since,
+    }
+    with store.engine.begin() as connection:
+        text = json.dumps(snapshot(products=[product], camera={"faults": []}))
+        store.note(connection, SOURCE, "0417", "cam-12-01", state=text)
+    visitor = Visitor(build_app(store, Hub(), lambda: True, access()))
+    assert spans(visitor, "products/milk-1l") == [("unknown", 138), ("out", 30)]
+    table = visitor.get("/stores/0417/products/milk-1l/history.csv").text
+    assert "'=cmd()" in table, "no formula for a spreadsheet"
+
+
+def test_the_days_of_a_page_are_the_stores(store: Store, visitor: Visitor) -> None:
+    inside = access()
+    inside.accounts.settings.set("0417", StoreSetting("Shop", "Asia/Shanghai"))
+    there = Visitor(build_app(store, Hub(), lambda: True, inside))
+    assert "2026-11-26 20:00" in there.get("/stores/0417/products/milk-1l").text
+    assert "2026-11-26 12:00" in visitor.get("/stores/0417/products/milk-1l").text
+
+
+def test_the_fleet_by_filter_order_and_page(store: Store) -> None:
+    with store.engine.begin() as connection:
+        for number in range(250):
+            name = f"cam-{number:03d}"
+            said = health(
+                status=("online", "offline")[number % 2],
+                versions={"agent": f"0.{number % 3}.0"},
+                outbox_age_s=float(number),
+                update_phase="trial" if number == 7 else None,
+            )
+            place = (events.source("1", name), "1", name)
+            store.note(connection, *place, health=json.dumps(said))
+    visitor = Visitor(build_app(store, Hub(), lambda: True, access()))
+
+    def names(query: str) -> list[str]:
+        rows = visitor.get(f"/fleet?{query}").text.split('<tr data-device="')[1:]
+        return [row.split('"')[0] for row in rows]
+
+    assert names("") == [f"cam-{number:03d}" for number in range(100)]
+    assert names("page=3") == [f"cam-{number:03d}" for number in range(200, 250)]
+    assert names("page=4") == []
+    assert names("sort=-age")[:2] == ["cam-249", "cam-248"]
+    assert names("status=offline&sort=age")[:2] == ["cam-001", "cam-003"]
+    assert names("phase=trial") == ["cam-007"]
+    assert names("text=24&agent=0.0.0") == ["cam-024", "cam-240", "cam-243", "cam-246", "cam-249"]
+    assert names("text=%25") == [], "no wildcard of SQL"
+    assert names("store=2") == []
+    assert len(names("sort=device;drop&page=-1&status=")) == 100
+
+
+def test_a_page_of_ten_thousand_devices_is_a_page(tmp_path: Path) -> None:
+    """No limit in seconds: it must not send or hold all of them."""
+    store = Store(f"sqlite:///{tmp_path / 'd.sqlite'}")
+    text = json.dumps(snapshot())
+    with store.engine.begin() as connection:
+        for number in range(10_000):
+            name = f"cam-{number:05d}"
+            said = json.dumps(health(outbox_age_s=number % 977))
+            store.note(connection, events.source("1", name), "1", name, health=said, state=text)
+    visitor = Visitor(build_app(store, Hub(), lambda: True, access()))
+    begin = time.perf_counter()
+    answer = visitor.get("/fleet?sort=-age&page=50")
+    print(f"one page of 10,000 devices: {time.perf_counter() - begin:.3f} s")  # noqa: T201 - a figure to read
+    assert "Devices: 10000" in answer.text
+    assert len(answer.content) < 100_000
+    assert answer.text.count("<tr data-device=") == 100
+    store.close()
+
+
+def test_languages_have_the_same_words_and_places() -> None:
+    known = language.catalogues()
+    english = known["en"].words
+    for code, one in known.items():
+        assert one.words.keys() == english.keys(), code
+        for key, text in one.words.items():
+            places = sorted(language._PLACE.findall(text))
+            assert places == sorted(language._PLACE.findall(english[key])), f"{code} {key}"
+
+
+@pytest.mark.parametrize(
+    ("wished", "accepted", "code"),
+    [
+        (None, "", "en"),
+        (None, "zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        (None, "fr-CH, de;q=0.9, zh;q=0.3, en;q=0.2", "zh"),
+        (None, "zh;q=0, en;q=0.1", "en"),
+        ("en", "zh", "en"),
+        ("../../etc", "zh", "zh"),
+        (None, "x" * 10_000 + ";q=9,,;;q=", "en"),
+    ],
+)
+def test_the_language_is_the_readers(wished: str | None, accepted: str, code: str) -> None:
+    assert language.choose(wished, accepted).code == code
+
+
+def test_spans_in_words() -> None:
+    english = language.catalogues()["en"]
+    said = [clock.span(english, seconds) for seconds in (-1, 59, 61, 3600, 7260, 90_000)]
+    assert said == ["0 s", "59 s", "1 min", "1 h", "2 h 1 min", "1 d 1 h"]
+    assert clock.at("no moment", "UTC") == "no moment"
