@@ -19,6 +19,7 @@ _OTHERS = {
     "drives": "deploy.drives:drives",
     "flash": "deploy.flash.command:flash_image",
     "push": "deploy.push.command:push_release",
+    "run": "deploy.run:run",
 }
 
 app = new_app(
