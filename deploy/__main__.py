@@ -22,6 +22,7 @@ _OTHERS = {
     "release": "deploy.release.command:app",
     "sim": "deploy.sim.command:app",
     "rollout": "deploy.rollout.command:app",
+    "run": "deploy.run:run",
 }
 
 app = new_app(

@@ -175,6 +175,7 @@ def test_what_was_interrupted_was_gone_on_with(site: Site, device: dict[str, obj
     assert [path.name for path in (site.below / "opt").iterdir()] == ["shelf"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("device")
 def test_pushing_again_moves_what_is_new_and_a_device_keeps_its_own_certificate(site: Site) -> None:
     again = json.loads(site.push("--release", 1, "--json"))
