@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+RPI = "rpi"
 SUITE = "bookworm"
 """Debian 12: its Python, 3.11, is the one that the runtimes of releases are made for."""
 
@@ -41,11 +42,11 @@ INCLUDED = ("/usr/share/doc/*/copyright",)
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A kind of machine that boots by UEFI.
+    """A kind of machine.
 
     Attributes:
         arch: Debian's name of the architecture.
-        efi: How UEFI names it in the file that it starts.
+        efi: How UEFI names it in the file that it starts; empty: it does not boot so.
         console: Where the kernel speaks on a serial line.
     """
 
@@ -65,7 +66,7 @@ BOARDS: Mapping[str, Board] = {
     for board in (
         Board("uefi-amd64", "amd64", "x64", "ttyS0"),
         Board("uefi-arm64", "arm64", "aa64", "ttyAMA0"),
+        # Not made but changed: the Raspberry Pi OS of its owner, which has a loader of its own.
+        Board(RPI, "arm64", "", ""),
     )
 }
-RPI = "rpi"
-"""Not made but changed: the Raspberry Pi OS of its owner."""

@@ -9,12 +9,11 @@ from datetime import datetime
 from pathlib import Path
 
 from deploy.fleet import Fleet
-from deploy.image import archive, device, filesystems, sbom, system
+from deploy.image import archive, device, filesystems, rootfs, rpi, sbom, system
 from deploy.image.boards import Board
 from deploy.image.device import First
 from deploy.image.disk import BOOT_MIB, ROOT_MIB, assemble, available, compress, identity, layout
 from deploy.image.filesystems import MIB
-from deploy.image.rootfs import rootfs
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.files import written_beside
 from edge_agent.contracts.release import Release
@@ -28,6 +27,7 @@ class Plan:
     """What an image is to be made of.
 
     Attributes:
+        base: Image of the board's owner that is changed; None: one is made.
         mirrors: Where Debian's packages come from; without any as this machine's apt has it.
         fresh: Make the root file system again, with the packages of today.
     """
@@ -36,6 +36,7 @@ class Plan:
     fleet: Fleet
     release: Release
     cache: Path
+    base: Path | None = None
     mirrors: tuple[str, ...] = ()
     fresh: bool = False
 
@@ -84,20 +85,15 @@ def build(plan: Plan, out: Path, say: Say) -> Built:
         DataError: A tool is missing or there is no room.
     """
     available()
-    say("root file system")
-    base = rootfs(plan.board, plan.cache, mirrors=plan.mirrors, epoch=plan.epoch, fresh=plan.fresh)
     with _room(out) as room:
+        whole = room / "whole.img"
         say("first release")
         first = device.laid_down(plan.fleet, plan.release, room / "release")
-        say("boot partition")
-        boot = _boot(plan, base, room)
-        say("system partition")
-        root = _root(plan, base, first, room)
-        say("data partition")
-        data = _data(plan, first, room)
-        say("partition table")
-        whole = room / "whole.img"
-        assemble(whole, layout(boot, root, data), plan.seed)
+        debian = None
+        if plan.base is not None:
+            _changed(plan, plan.base, first, whole, say)
+        else:
+            debian = _made(plan, first, whole, say)
         raw = whole.stat().st_size
         say("compression" if out.suffix == ".zst" else "copy")
         with written_beside(out) as staged:
@@ -108,7 +104,7 @@ def build(plan: Plan, out: Path, say: Say) -> Built:
         say("bill of materials")
         text = sbom.bill(
             plan.board.name,
-            rootfs=base,
+            rootfs=debian,
             site=first.site,
             release=plan.release,
             serial=identity(plan.seed, "bill"),
@@ -117,6 +113,30 @@ def build(plan: Plan, out: Path, say: Say) -> Built:
         with written_beside(bill_path(out)) as staged:
             staged.write_text(text, encoding="utf-8")
     return Built(out, bill_path(out), raw, out.stat().st_size)
+
+
+def _made(plan: Plan, first: First, whole: Path, say: Say) -> Path:
+    """Make an image, and return Debian's tar."""
+    room = whole.parent
+    say("root file system")
+    base = rootfs.rootfs(plan.board, plan.cache, mirrors=plan.mirrors, epoch=plan.epoch, fresh=plan.fresh)
+    say("boot partition")
+    boot = _boot(plan, base, room)
+    say("system partition")
+    root = _root(plan, base, first, room)
+    say("data partition")
+    data = _data(plan, first, room)
+    say("partition table")
+    assemble(whole, layout(boot, root, data), plan.seed)
+    return base
+
+
+def _changed(plan: Plan, base: Path, first: First, whole: Path, say: Say) -> None:
+    """Change the image of the board's owner."""
+    say("image of the board's owner")
+    rpi.unpacked(base, whole)
+    say("its boot partition")
+    rpi.injected(whole, first, whole.parent, plan.epoch)
 
 
 @contextmanager

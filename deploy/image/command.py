@@ -66,7 +66,7 @@ def build_image(  # noqa: PLR0913, PLR0917 - one parameter for each option
       shelfkit deploy image build --board uefi-arm64 --release 3 --out shelf.img.zst
       shelfkit deploy image build --board rpi --base raspios.img.xz --out shelf.img.zst
     """  # noqa: D301 - click needs the character itself to keep the lines
-    name = one_of("--board", board, [*BOARDS, RPI])
+    name = one_of("--board", board, list(BOARDS))
     if (base is None) == (name == RPI):
         raise UsageError("Expected: --base with --board rpi, and with no other. Received: otherwise.")
     if out.suffix not in {".zst", ".img"}:
@@ -78,6 +78,7 @@ def build_image(  # noqa: PLR0913, PLR0917 - one parameter for each option
             fleet=opened,
             release=chosen(opened, release, BOARDS[name].arch),
             cache=cache or cache_folder(),
+            base=base,
             mirrors=tuple(mirror or ()),
             fresh=fresh_rootfs,
         )

@@ -2,11 +2,12 @@
 
 import os
 import re
+import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy.image.tools import as_owner, run
+from deploy.image.tools import as_owner, program, run
 
 MIB = 1024 * 1024
 BLOCK = 4096
@@ -164,3 +165,21 @@ def written(image: Path, files: Mapping[str, Path | bytes], *, epoch: int, offse
         finally:
             os.utime(source, ns=(stamped.st_atime_ns, stamped.st_mtime_ns))
     room.unlink(missing_ok=True)
+
+
+def read(image: Path, name: str, *, offset: int = 0) -> bytes | None:
+    """Return a file of a FAT file system; None: there is none of that name.
+
+    Args:
+        image: A file, or a drive.
+        name: In the file system.
+        offset: Where that begins, in bytes.
+
+    Raises:
+        DataError: mtools are missing.
+    """
+    command = [program("mtype"), "-i", f"{image}@@{offset}", f"::{name}"]
+    done = subprocess.run(
+        command, capture_output=True, check=False, env={**os.environ, "MTOOLS_SKIP_CHECK": "1"}
+    )
+    return None if done.returncode else done.stdout

@@ -24,7 +24,6 @@ LEFT_OUT = (
     "./var/log/*",
     "./var/cache/*",
     "./etc/apt/sources.list*",
-    "./etc/machine-id",
 )
 """Of Debian's tar: kernel and loader lie on the boot partition, and the device never runs apt."""
 
