@@ -18,7 +18,11 @@ from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.release import ARCHITECTURES
 from edge_agent.contracts.times import rfc3339
 
-_OTHERS: dict[str, str] = {}
+_OTHERS: dict[str, str] = {
+    "rollback": "deploy.rollout.device_command:rollback",
+    "pin": "deploy.rollout.device_command:pin",
+    "unpin": "deploy.rollout.device_command:unpin",
+}
 
 app = new_app(cls=lazy_group(_OTHERS), no_args_is_help=True, help="Devices of the fleet.")
 

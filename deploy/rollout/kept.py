@@ -16,7 +16,7 @@ from deploy.fleet import Fleet
 from deploy.rollout.model import ENDED, Rollout, decode, encode
 from edge_agent.contracts.errors import DataError, UsageError
 
-_RUNNER = ".runner"
+_RUNNER, _INVENTORY = ".runner", ".inventory"
 _TRIES, _PAUSE_S = 4, 0.05
 
 
@@ -147,6 +147,18 @@ class Kept:
             except BlockingIOError:
                 return True
         return False
+
+    def inventory_changed(self) -> None:
+        """Let the process that runs rollouts look at the inventory again, at once."""
+        self._fleet.rollouts.mkdir(parents=True, exist_ok=True)
+        (self._fleet.rollouts / _INVENTORY).touch()
+
+    def inventory_stamp(self) -> int:
+        """Return what changes when the inventory has."""
+        try:
+            return (self._fleet.rollouts / _INVENTORY).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
     def _path(self, id_: str) -> Path:
         # A name from a command line must not lead out of the folder.

@@ -158,18 +158,18 @@ def _needed(rollout: Rollout, wave: Tally) -> int:
 
 def _asked(rollout: Rollout, views: Mapping[str, View], now: datetime) -> Rollout:
     """Ask devices until the wave has as many as it wants; those who are away give their place to others."""
-    members = dict(rollout.members)
+    members, last = dict(rollout.members), rollout.last
     mine = [name for name, member in members.items() if member.wave == rollout.wave]
     places = rollout.sizes[rollout.wave] - sum(members[name].standing in REACHED for name in mine)
     here = [
         name
         for name, member in members.items()
-        if member.standing == Standing.LATER and (rollout.last or views.get(name, NOTHING).online)
+        if member.standing == Standing.LATER and (last or views.get(name, NOTHING).online)
     ]
-    fresh = here if rollout.last else here[: max(0, places)]
+    fresh = here if last else here[: max(0, places)]
     if not fresh:
         return rollout
-    if not rollout.last:
+    if not last:
         gone = [name for name in mine if members[name].standing == Standing.OFFLINE]
         members |= {name: _released(members[name]) for name in gone}
     for name in fresh:

@@ -15,7 +15,7 @@ from deploy.rollout.logic import step, wanted
 from deploy.rollout.model import ENDED, Rollout, State
 
 _TICK_S = 0.25
-_INVENTORY_S = 10.0
+_INVENTORY_S = 60.0
 _LAST_WORDS_S = 15.0
 
 
@@ -38,12 +38,12 @@ def run(
         now: UTC.
         show: Called after each look.
     """
-    out, looked = left_out(), time.monotonic()
+    out, looked, stamp = left_out(), time.monotonic(), kept.inventory_stamp()
     ending: float | None = None
     while True:
         brokers.take(_TICK_S)
         if time.monotonic() - looked >= _INVENTORY_S:
-            out, looked = left_out(), time.monotonic()
+            out, looked, stamp = left_out(), time.monotonic(), kept.inventory_stamp()
         if brokers.ready:
             views, at = brokers.views(out), now()
             rollout = kept.change(id_, lambda before: step(before, views, at))  # noqa: B023 - called at once

@@ -18,9 +18,11 @@ from deploy.fleet import Device, Fleet, FleetInfo
 from deploy.release.keys import NAMES, write_key
 from deploy.release.pack import pack
 from deploy.release.repository import Keys, Repository
+from deploy.rollout.back import before, way_back
 from deploy.rollout.brokers import connected, wait_ready
 from deploy.rollout.kept import Kept
 from edge_agent.contracts.address import Address
+from edge_agent.contracts.errors import ConfigError, UsageError
 from edge_agent.contracts.messages import UpdatePhase
 from edge_agent.contracts.release import Component, Release
 from tests.brokers import Mosquitto
@@ -228,3 +230,43 @@ def test_what_cannot_be_begun_is_said_before_it_begins(kit: Kit, fleet: Fleet, b
     assert "none yet" in kit(*OPERATED, "status", "--fleet", fleet.folder, code=2).stderr
     assert OPERATOR == "svc-operator"
     assert not list(fleet.rollouts.glob("r*.json"))
+
+
+@pytest.mark.broker
+def test_a_device_goes_back_to_the_content_of_the_release_before(
+    kit: Kit, fleet: Fleet, broker: Mosquitto
+) -> None:
+    devices = simulated(fleet)
+    offered = Repository(fleet.repository, Keys(fleet.keys))
+    with Devices(devices, broker.address):
+        kit(*OPERATED, "start", 2, *options(fleet, broker), "--waves", "100%", "--soak", "0s")
+        back = ("deploy", "device", "rollback", "cam-3", *options(fleet, broker), "--json")
+        said = json.loads(kit(*back).stdout)
+        # Release 1 allows no downgrade: the same archives, under the next number.
+        assert (said["running"], said["to"], said["release"]) == (2, 1, 3)
+        until(lambda: devices["cam-3"].good == 3)
+        assert offered.release(3, "amd64").components == offered.release(1, "amd64").components
+        assert fleet.device("cam-3").pinned
+        # Once more finds that number again instead of making another.
+        assert json.loads(kit(*back, "--to", 1, code=0).stdout)["release"] in {3, 4}
+    kit("deploy", "device", "unpin", "cam-3", "--fleet", fleet.folder)
+    assert not fleet.device("cam-3").pinned
+    assert {device.good for name, device in devices.items() if name != "cam-3"} == {2}
+
+
+def test_the_way_back_is_the_number_itself_where_signed_metadata_allows_it(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    offered = Repository(fleet.repository, Keys(fleet.keys))
+    offer(offered, tmp_path, 5, downgrade=True)
+    offer(offered, tmp_path, 6)
+    assert before(offered, "amd64", 6) == 5
+    assert way_back(offered, "amd64", 6, 5, NOW) == 5
+    assert way_back(offered, "amd64", 6, 2, NOW) == 7
+    assert way_back(offered, "amd64", 6, 2, NOW) == 7
+    assert before(offered, "amd64", 7) == 6
+    with pytest.raises(UsageError, match="before 1"):
+        before(offered, "amd64", 1)
+    (fleet.keys / "targets.pem").unlink()
+    with pytest.raises(ConfigError, match="targets key"):
+        way_back(offered, "amd64", 7, 1, NOW)
