@@ -15,15 +15,21 @@ from edge_agent.contracts.errors import ServiceError
 SOURCE, STREAM = "/stores/1/devices/cam", "ab" * 16
 # As the kit's first database was made, before versions were counted.
 FIRST = (
-    "CREATE TABLE event (row {serial}, source TEXT NOT NULL, id TEXT NOT NULL,"
-    " stream TEXT NOT NULL, sequence BIGINT NOT NULL, type TEXT NOT NULL, subject TEXT NOT NULL,"
-    " received TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (source, id))",
+    (
+        "CREATE TABLE event (row {serial}, source TEXT NOT NULL, id TEXT NOT NULL,"
+        " stream TEXT NOT NULL, sequence BIGINT NOT NULL, type TEXT NOT NULL, subject TEXT NOT NULL,"
+        " received TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (source, id))"
+    ),
     "CREATE INDEX event_place ON event (source, stream, sequence)",
     "CREATE TABLE stream (source TEXT, stream TEXT, upto BIGINT NOT NULL, PRIMARY KEY (source, stream))",
-    "CREATE TABLE gap (source TEXT, stream TEXT, first BIGINT, last BIGINT NOT NULL, noted TEXT NOT NULL,"
-    " PRIMARY KEY (source, stream, first))",
-    "CREATE TABLE device (source TEXT PRIMARY KEY, store TEXT NOT NULL, device TEXT NOT NULL,"
-    " state TEXT, health TEXT)",
+    (
+        "CREATE TABLE gap (source TEXT, stream TEXT, first BIGINT, last BIGINT NOT NULL, noted TEXT NOT NULL,"
+        " PRIMARY KEY (source, stream, first))"
+    ),
+    (
+        "CREATE TABLE device (source TEXT PRIMARY KEY, store TEXT NOT NULL, device TEXT NOT NULL,"
+        " state TEXT, health TEXT)"
+    ),
 )
 IDS = ("019ab300-17c0-7084-811a-cb00fd72c0a8", "01a207af-17c0-7084-811a-cb00fd72c0a8", "x")
 
@@ -52,7 +58,7 @@ def as_it_was_first(url: str) -> None:
             row = (SOURCE, identity, STREAM, number, "t", "s", "2026", json.dumps({"n": number}))
             line = "INSERT INTO event (source, id, stream, sequence, type, subject, received, body) VALUES "
             connection.exec_driver_sql(line + str(row))
-        connection.exec_driver_sql(f"INSERT INTO stream VALUES ('{SOURCE}', '{STREAM}', 0)")
+        connection.exec_driver_sql(f"INSERT INTO stream VALUES ('{SOURCE}', '{STREAM}', 0)")  # noqa: S608
     engine.dispose()
 
 
