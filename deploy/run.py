@@ -205,7 +205,6 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option
         Path, typer.Option("--fleet", envvar=fleets.ENVIRONMENT, help="The fleet's folder.")
     ] = fleets.DEFAULT,
     broker: Annotated[str, typer.Option(help="HOST[:PORT]; that of its device.yaml if left out.")] = "",
-    service: Annotated[str, typer.Option(help="Whose certificate is shown to the broker.")] = OPERATOR,
     patience: Annotated[float, typer.Option(min=1, help="Seconds to wait for the device.")] = 900.0,
     follow: Annotated[
         float | None, typer.Option(min=0, help="Seconds to follow its events; until Ctrl-C if left out.")
@@ -229,7 +228,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option
     if (image is None) != (drive is None) or (image is not None and push):
         raise UsageError("Expected: --image with --drive, or --push, or neither. Received: another mix.")
     topics = DeviceTopics(line.store, device)
-    with _link(opened, device, broker, service, topics) as link:
+    with _link(opened, device, broker, topics) as link:
         watched = Device(link, topics)
         # The broker first: whoever waits for a device should learn at once that nobody would hear it.
         watched.joined(min(_REPLY_S, patience))
@@ -266,16 +265,16 @@ def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def _link(fleet: Fleet, device: str, broker: str, service: str, topics: DeviceTopics) -> Link:
-    folder = fleet.service(service)
+def _link(fleet: Fleet, device: str, broker: str, topics: DeviceTopics) -> Link:
+    folder = fleet.service(OPERATOR)
     tls = config.Tls(
-        ca=fleet.ca / "ca.pem", certificate=folder / f"{service}.pem", key=folder / f"{service}.key"
+        ca=fleet.ca / "ca.pem", certificate=folder / f"{OPERATOR}.pem", key=folder / f"{OPERATOR}.key"
     )
     missing = next((path for path in (tls.ca, tls.certificate, tls.key) if not path.is_file()), None)
     if missing:
         raise ConfigError(
-            f"Expected: the certificate of {service}. Received: no {missing}.",
-            hint=f"add it: shelfkit deploy service add {service}",
+            f"Expected: the certificate of {OPERATOR}. Received: no {missing}.",
+            hint=f"add it: shelfkit deploy service add {OPERATOR}",
         )
     if broker:
         host, port = address_of(broker)
@@ -283,4 +282,4 @@ def _link(fleet: Fleet, device: str, broker: str, service: str, topics: DeviceTo
         settings = config.read(fleet.device_folder(device) / DEVICE).require()
         host, port = settings.broker.host, settings.broker.port
     wanted = (topics.health, topics.state, topics.event("#"), topics.reply("ping"))
-    return Link(Address(host, port, tls, encrypted=True), client_id=service, subscriptions=wanted)
+    return Link(Address(host, port, tls, encrypted=True), client_id=OPERATOR, subscriptions=wanted)

@@ -150,6 +150,11 @@ class _Work:
                 shutil.rmtree(leftover)
         for path in self.boot.glob(f"*{_APPLIED}"):
             self._wipe(path)
+        for room in self.boot.glob(".tmp-*"):
+            # A report that was being written; there is room for few of them.
+            if {path.name for path in room.iterdir()} <= {REPORT}:
+                self.before()
+                shutil.rmtree(room)
 
     def apply(self, now: datetime) -> Done:
         """Check and take over."""

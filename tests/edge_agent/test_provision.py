@@ -244,6 +244,14 @@ def test_a_power_cut_at_any_moment_leaves_a_device_that_ends_up_provisioned(
     assert 20 < at < 199
 
 
+def test_a_report_that_was_being_written_leaves_nothing(board: Board) -> None:
+    for name, file in ((".tmp-1", REPORT), (".tmp-2", "a letter")):
+        (board.boot / name).mkdir()
+        (board.boot / name / file).write_text("half")
+    provisioned(board.boot, board.data, NOW)
+    assert {path.name for path in board.boot.iterdir()} == {"config.txt", REPORT, ".tmp-2"}
+
+
 def test_a_key_is_overwritten_before_it_is_removed(board: Board) -> None:
     (tmp := board.folder / "link").hardlink_to(board.boot / "device.key")
     provisioned(board.boot, board.data, NOW)

@@ -45,8 +45,7 @@ def _write(image: Path, drive: Path) -> str:
         return write(disk, chunks(image), table, lambda: inject(disk.path, table.fat, FILES)).sha256
 
 
-@pytest.mark.parametrize("suffix", [".img", ".xz", ".zst"])
-@pytest.mark.parametrize("label", ["gpt", "dos"])
+@pytest.mark.parametrize(("label", "suffix"), [("gpt", ".zst"), ("gpt", ".xz"), ("dos", ".img")])
 def test_every_byte_arrives_and_the_boot_partition_has_the_devices_files(
     images: Path, drive: Path, tmp_path: Path, label: str, suffix: str
 ) -> None:
@@ -76,9 +75,9 @@ def test_an_image_that_was_cut_short_leaves_nothing_to_boot(
     assert has_table(drive)
 
 
-@pytest.mark.parametrize("content", [b"", b"no image at all" * 1000, bytes(8 * MIB)])
+@pytest.mark.parametrize("content", [b"", b"no image at all" * 1000, bytes(5 * MIB)])
 def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
-    for suffix in (".img", ".xz", ".zst", ".iso"):
+    for suffix in (".img", ".xz", ".zst", ".iso") if content else (".img",):
         path = tmp_path / f"x{suffix}"
         path.write_bytes(content)
         with pytest.raises(DataError):
