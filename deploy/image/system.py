@@ -49,7 +49,7 @@ tmpfs /var tmpfs mode=0755,nosuid,nodev,size=64M 0 0
 # The clock of the last time that it was known, and the seed of chance.
 /data/system /var/lib/systemd none bind,{after} 0 0
 """
-_WAIT = "x-systemd.device-timeout=60"
+_WAIT = "x-systemd.device-timeout=180"
 _AFTER = "x-systemd.requires-mounts-for=/data,x-systemd.requires-mounts-for=/var"
 _NETWORK = """\
 # Any cable: an address by DHCP, always the same for the same plug.

@@ -18,6 +18,7 @@ _PACKAGES = {
     "mtype": "mtools",
     "mdir": "mtools",
     "sfdisk": "fdisk",
+    "setpriv": "util-linux",
     "unshare": "util-linux",
     "tar": "tar",
     "zstd": "zstd",

@@ -183,6 +183,8 @@ class Machine:
             shutil.copyfile(empty, variables)
         drive = self._folder / "drive.qcow2"
         return [
+            # It ends with this process, however that ends.
+            *(program("setpriv"), "--pdeathsig", "KILL", "--"),
             program(self._kind.program),
             *self._kind.machine,
             *("-accel", "kvm" if self.kvm else "tcg"),
@@ -238,6 +240,14 @@ class Machine:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def flatten(self, out: Path) -> None:
+        """Write its drive as it is now, while it has no power, as an image of its own.
+
+        Raises:
+            DataError: There is no room.
+        """
+        run(["qemu-img", "convert", "-O", "raw", str(self._folder / "drive.qcow2"), str(out)])
 
     @property
     def runs(self) -> bool:

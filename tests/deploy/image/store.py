@@ -1,4 +1,4 @@
-"""A store under test: a fleet, its broker, its recorder and its server of releases, all real, for a device in QEMU."""
+"""A store under test for a device in QEMU: fleet, broker, recorder and server of releases, all real."""
 
 import json
 import os
@@ -46,7 +46,8 @@ class Store:
         self.fleet = Fleet(folder / "fleet")
         fleet = ("--fleet", self.fleet.folder)
         url = f"https://{HOST}:{self.release_port}/"
-        kit("deploy", "fleet", "init", "--name", "a lab", *fleet, "--broker-name", HOST, "--updates", url)
+        names = ("--broker-name", HOST, "--broker-name", "127.0.0.1")
+        kit("deploy", "fleet", "init", "--name", "a lab", *fleet, *names, "--updates", url)
         kit("deploy", "release", "create", *fleet, "--arch", arch, "--bundle", bundle, "--runtime", wheels)
         camera = ("--camera", "shelf:seed=7", "--broker", f"{HOST}:{self.port}")
         kit("deploy", "device", "add", DEVICE, *fleet, "--store", STORE, "--shelf", "1", *camera)
