@@ -17,6 +17,7 @@ _OTHERS = {
     "fleet": "deploy.fleet_command:app",
     "release": "deploy.release.command:app",
     "rollout": "deploy.rollout.command:app",
+    "store": "deploy.store.command:store",
 }
 
 app = new_app(

@@ -21,6 +21,7 @@ from deploy.release.repository import Keys, Repository
 from deploy.rollout.back import before, way_back
 from deploy.rollout.brokers import connected, wait_ready
 from deploy.rollout.kept import Kept
+from deploy.rollout.model import Standing
 from edge_agent.contracts.address import Address
 from edge_agent.contracts.errors import ConfigError, UsageError
 from edge_agent.contracts.messages import UpdatePhase
@@ -209,6 +210,8 @@ def test_another_terminal_pauses_resumes_and_aborts_what_a_process_drives(
             kit(*OPERATED, "pause", *place)
             assert "another process drives it" in kit(*OPERATED, "resume", *place).stderr
             assert status(kit, fleet)["state"] == "running"
+            kit("deploy", "device", "pin", "cam-0", *place)
+            until(lambda: Kept(fleet).named("").members["cam-0"].standing == Standing.LEFT_OUT)
             kit(*OPERATED, "abort", *place)
             said, _ = driving.communicate(timeout=30)
         finally:
