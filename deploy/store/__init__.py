@@ -1,4 +1,4 @@
-"""What runs in a store beside the devices: broker, and recorder with the live page; for systemd or containers.
+"""What runs in a store beside the devices, for systemd or containers: broker, recorder and live page.
 
 plan.py      what is to be written, and where it will lie
 units.py     systemd

@@ -78,23 +78,24 @@ def test_a_place_that_a_unit_would_read_otherwise_is_refused(place: str) -> None
         replace(PLAN, root=place)
 
 
-@pytest.fixture
-def fleet(tmp_path: Path, kit: Kit) -> tuple[Fleet, int, Path]:
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, kit: Kit) -> tuple[Fleet, int, Path]:
     """A fleet with two devices that offers two releases, the port of its broker, and the store's folder."""
+    tmp_path = tmp_path_factory.mktemp("store")
     port, folder, root = free_port(), tmp_path / "fleet", tmp_path / "root"
     place = ("--fleet", folder)
     kit("deploy", "fleet", "init", "--name", "shops", "--broker-name", "localhost", *place)
     for name in ("cam-1", "cam-2"):
-        options = ("--store", "0417", "--shelf", "1", "--broker", f"localhost:{port}")
-        kit("deploy", "device", "add", name, *options, *place)
+        where = ("--store", "0417", "--shelf", "1", "--broker", f"localhost:{port}")
+        kit("deploy", "device", "add", name, *where, *place)
     made = Fleet(folder)
     for number in (1, 2):
         offer(Repository(made.repository, Keys(made.keys)), tmp_path, number)
     program = tmp_path / "shelfkit"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m edge_agent.cli "$@"\n')
     program.chmod(0o755)
-    options = ("--root", root, "--program", program, "--port", port, "--page-port", free_port())
-    options += ("--mosquitto", find_program("mosquitto"))
+    options: tuple[object, ...] = ("--root", root, "--program", program, "--port", port)
+    options += ("--page-port", free_port(), "--mosquitto", find_program("mosquitto"))
     kit("deploy", "store", "--store", "0417", "--out", root, *options, *place)
     return made, port, root
 
