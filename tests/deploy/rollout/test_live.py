@@ -166,6 +166,35 @@ def test_a_rollout_outlives_the_machine_that_drives_it(kit: Kit, fleet: Fleet, b
     assert {item["attempt"] for item in status(kit, fleet)["members"].values()} == {1}
 
 
+@pytest.mark.broker
+def test_a_rollout_outlives_its_broker(kit: Kit, fleet: Fleet, broker: Mosquitto) -> None:
+    """While nothing is heard nothing is decided; afterwards it goes on."""
+    devices = simulated(fleet)
+    arguments = [*OPERATED, "start", "2", *map(str, options(fleet, broker)), "--soak", "2s"]
+    with Devices(devices, broker.address):
+        driving = subprocess.Popen(
+            [sys.executable, "-m", "edge_agent.cli", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            until(lambda: sum(device.good == 2 for device in devices.values()) == 1)
+            time.sleep(1.2)  # mosquitto writes what it retains once a second
+            broker.kill()
+            kept = Kept(fleet)
+            wave = kept.named("").wave
+            time.sleep(2.5)
+            assert kept.named("").wave == wave
+            assert driving.poll() is None
+            broker.start()
+            said, _ = driving.communicate(timeout=90)
+        finally:
+            if driving.poll() is None:
+                driving.kill()
+    assert driving.returncode == 0, said
+    assert {device.good for device in devices.values()} == {2}
+
+
 def killed(arguments: list[str], when: Callable[[], bool]) -> None:
     """Start a command, and end it as a power cut does once something is so."""
     process = subprocess.Popen(

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from ctypes.util import find_library
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from tests.brokers import free_port
 from tests.conftest import Kit, find_program, missing
 from tests.deploy.rollout.devices import Devices
 from tests.deploy.rollout.test_live import offer
-from tests.filtered import settings
+from tests.filtered import LIBRARY, settings
 from tests.fleet_simulator import SimulatedDevice
 
 PLAN = StorePlan(
@@ -179,12 +180,14 @@ def well(address: str, patience_s: float = 40.0) -> dict[str, Any]:
 
 @contextmanager
 def started(unit: Path, log: Path) -> Iterator[None]:
-    """Start the very command line that a unit names."""
+    """Start the very command line that a unit names, under the unit's system call filter."""
     command = settings(unit.read_text())["ExecStart"][0].split()
+    if find_library(LIBRARY.removeprefix("lib").partition(".")[0]):
+        command = [sys.executable, "-m", "tests.filtered", str(unit), *command]
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
     try:
-        time.sleep(0.5)
+        time.sleep(1.0)
         assert process.poll() is None, log.read_text()
         yield
     finally:
