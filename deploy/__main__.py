@@ -23,6 +23,7 @@ _OTHERS = {
     "sim": "deploy.sim.command:app",
     "rollout": "deploy.rollout.command:app",
     "run": "deploy.run:run",
+    "store": "deploy.store.command:store",
 }
 
 app = new_app(

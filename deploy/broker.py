@@ -51,13 +51,16 @@ class BrokerPlan:
             ) from exc
 
 
-def write_broker(out: Path, plan: BrokerPlan, fleet: Fleet | None = None) -> list[Path]:
+def write_broker(
+    out: Path, plan: BrokerPlan, fleet: Fleet | None = None, *, at: Path | None = None
+) -> list[Path]:
     """Write `mosquitto.conf` and, with certificates, the access list.
 
     Args:
         out: New or empty folder; the broker keeps its own state in it, too.
         plan: What to write.
         fleet: Whose certificates are copied beside it.
+        at: Where the folder will lie on the broker's machine, if it is not here.
 
     Returns:
         The files, the configuration first.
@@ -70,7 +73,7 @@ def write_broker(out: Path, plan: BrokerPlan, fleet: Fleet | None = None) -> lis
     contents = {CONFIG: b"", **_contents(plan, fleet)}
     if fleet is not None:
         plan = replace(plan, revoked=REVOKED)
-    contents[CONFIG] = configuration(plan, folder).encode()
+    contents[CONFIG] = configuration(plan, at or folder).encode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):

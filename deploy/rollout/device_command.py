@@ -27,7 +27,7 @@ _PATIENCE_S = 20.0
 _DEFAULT_ARCH = "amd64"
 
 
-def rollback(  # noqa: PLR0913, PLR0917 - one parameter for each option
+def rollback(
     name: Name,
     folder: Folder = fleets.DEFAULT,
     to: Annotated[int | None, typer.Option(min=1, help="Release; the one before if left out.")] = None,

@@ -42,7 +42,7 @@ def run(
     ending: float | None = None
     while True:
         brokers.take(_TICK_S)
-        if time.monotonic() - looked >= _INVENTORY_S:
+        if time.monotonic() - looked >= _INVENTORY_S or kept.inventory_stamp() != stamp:
             out, looked, stamp = left_out(), time.monotonic(), kept.inventory_stamp()
         if brokers.ready:
             views, at = brokers.views(out), now()

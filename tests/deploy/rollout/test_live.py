@@ -21,6 +21,7 @@ from deploy.release.repository import Keys, Repository
 from deploy.rollout.back import before, way_back
 from deploy.rollout.brokers import connected, wait_ready
 from deploy.rollout.kept import Kept
+from deploy.rollout.model import Standing
 from edge_agent.contracts.address import Address
 from edge_agent.contracts.errors import ConfigError, UsageError
 from edge_agent.contracts.messages import UpdatePhase
@@ -165,6 +166,35 @@ def test_a_rollout_outlives_the_machine_that_drives_it(kit: Kit, fleet: Fleet, b
     assert {item["attempt"] for item in status(kit, fleet)["members"].values()} == {1}
 
 
+@pytest.mark.broker
+def test_a_rollout_outlives_its_broker(kit: Kit, fleet: Fleet, broker: Mosquitto) -> None:
+    """While nothing is heard nothing is decided; afterwards it goes on."""
+    devices = simulated(fleet)
+    arguments = [*OPERATED, "start", "2", *map(str, options(fleet, broker)), "--soak", "2s"]
+    with Devices(devices, broker.address):
+        driving = subprocess.Popen(
+            [sys.executable, "-m", "edge_agent.cli", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            until(lambda: sum(device.good == 2 for device in devices.values()) == 1)
+            time.sleep(1.2)  # mosquitto writes what it retains once a second
+            broker.kill()
+            kept = Kept(fleet)
+            wave = kept.named("").wave
+            time.sleep(2.5)
+            assert kept.named("").wave == wave
+            assert driving.poll() is None
+            broker.start()
+            said, _ = driving.communicate(timeout=90)
+        finally:
+            if driving.poll() is None:
+                driving.kill()
+    assert driving.returncode == 0, said
+    assert {device.good for device in devices.values()} == {2}
+
+
 def killed(arguments: list[str], when: Callable[[], bool]) -> None:
     """Start a command, and end it as a power cut does once something is so."""
     process = subprocess.Popen(
@@ -209,6 +239,8 @@ def test_another_terminal_pauses_resumes_and_aborts_what_a_process_drives(
             kit(*OPERATED, "pause", *place)
             assert "another process drives it" in kit(*OPERATED, "resume", *place).stderr
             assert status(kit, fleet)["state"] == "running"
+            kit("deploy", "device", "pin", "cam-0", *place)
+            until(lambda: Kept(fleet).named("").members["cam-0"].standing == Standing.LEFT_OUT)
             kit(*OPERATED, "abort", *place)
             said, _ = driving.communicate(timeout=30)
         finally:
