@@ -30,8 +30,6 @@ from edge_agent.mqtt import Link
 
 app = new_app(cls=DefaultCommandGroup)
 app.add_typer(user, name="user")
-for _command in (migrate, backup, restore, upkeep, quarantine):
-    app.command()(_command)
 
 _SESSION_S = 7 * 24 * 3600
 
@@ -116,6 +114,11 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
             thread.join()
     if recorder.error is not None:
         raise recorder.error
+
+
+# Behind `run`: the first command is the one that runs when none is named.
+for _command in (migrate, backup, restore, upkeep, quarantine):
+    app.command()(_command)
 
 
 def _subscriptions(stores: str) -> tuple[str, ...]:
