@@ -116,7 +116,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
         raise recorder.error
 
 
-# After the command that runs when none is named: that is the first one.
+# Behind `run`: the first command is the one that runs when none is named.
 for _command in (migrate, backup, restore, upkeep, quarantine):
     app.command()(_command)
 
