@@ -17,6 +17,7 @@ from dashboard.accounts.gate import LOOPBACK, Access
 from dashboard.accounts.records import Accounts
 from dashboard.accounts.tables import beside
 from dashboard.database_command import backup, migrate, quarantine, restore, upkeep
+from dashboard.operator import Operator
 from dashboard.recorder import Recorder
 from dashboard.store import Store
 from dashboard.upkeep import Upkeep, read_age
@@ -57,6 +58,23 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
         bool, typer.Option("--no-login", help="Ask for no log-in; on a loopback address alone.")
     ] = False,
     root_path: Annotated[str, typer.Option(help="Path under which a reverse proxy shows the page.")] = "",
+    files: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for drafts of planograms and pictures to label.", show_default="beside the database"
+        ),
+    ] = None,
+    operator: Annotated[
+        str | None,
+        typer.Option(
+            help="The broker as one who may command devices: mqtt://[user:password@]host[:port], mqtts://.",
+            show_default="pages send no commands",
+        ),
+    ] = None,
+    operator_certificate: Annotated[
+        Path | None, typer.Option(help="The operator's certificate (mqtts).")
+    ] = None,
+    operator_key: Annotated[Path | None, typer.Option(help="Its key (mqtts).")] = None,
 ) -> None:
     """Record every event, acknowledge it to its device, and show the store's live page.
 
@@ -67,6 +85,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
     \b
     Examples:
       shelfkit dashboard --broker mqtt://127.0.0.1 --no-login
+      shelfkit dashboard --broker mqtt://127.0.0.1 --no-login --operator mqtt://127.0.0.1
       shelfkit dashboard --broker mqtts://mqtt.store --ca ca.pem --certificate recorder.pem \\
           --key recorder.key --database postgresql://kit:secret@db/kit
     """  # noqa: D301 - click needs the character itself to keep the lines
@@ -85,6 +104,9 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
         accounts = Accounts(beside(database))
         stack.callback(accounts.close)
         access = Access(accounts, login=not no_login, hosts=LOOPBACK if no_login else None)
+        commands = _operator(operator, ca, operator_certificate, operator_key)
+        if commands is not None:
+            stack.enter_context(commands)
         hub = Hub()
         link = stack.enter_context(
             Link(
@@ -97,7 +119,15 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
         )
         recorder = Recorder(link, kept, hub.changed)
         settings = uvicorn.Config(
-            build_app(kept, hub, lambda: recorder.connected, access, root),
+            build_app(
+                kept,
+                hub,
+                lambda: recorder.connected,
+                access,
+                root,
+                files=files or _beside(database),
+                operator=commands,
+            ),
             host=host,
             port=port,
             log_level="warning",
@@ -129,6 +159,27 @@ def _subscriptions(stores: str) -> tuple[str, ...]:
         raise UsageError(f"Expected: --stores like 0417,0418, or +. Received: {stores!r}.")
     every = [DeviceTopics(name, "+") for name in dict.fromkeys(names)]
     return tuple(topic for each in every for topic in (each.event("+"), each.state, each.health))
+
+
+def _operator(
+    url: str | None, ca: Path | None, certificate: Path | None, key: Path | None
+) -> Operator | None:
+    """Return who asks devices for things, where somebody may."""
+    if url is None:
+        if certificate or key:
+            raise UsageError("Expected: --operator-certificate and --operator-key with --operator.")
+        return None
+    # The authority is the recorder's too, and may have been named for that one alone.
+    own = (ca, certificate, key) if certificate or key else ()
+    return Operator(_with_certificates(address_from_url(url), *own))
+
+
+def _beside(database: str) -> Path:
+    """Return the folder for files: beside a database that is a file, else where the recorder was started."""
+    if database.startswith("sqlite:///"):
+        path = Path(database.removeprefix("sqlite:///"))
+        return path.with_name(f"{path.name.removesuffix('.sqlite').removesuffix('.db')}.files")
+    return Path("shelfkit.files")
 
 
 def _with_certificates(address: Address, *files: Path | None) -> Address:

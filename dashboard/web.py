@@ -1,6 +1,7 @@
 """The web application: pages, live streams, the REST API, metrics."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import sqlalchemy as sa
 from starlette.applications import Starlette
@@ -18,8 +19,11 @@ from dashboard.accounts import pages as doors
 from dashboard.accounts.gate import Access, Gate
 from dashboard.accounts.records import Accounts
 from dashboard.api import build_api
+from dashboard.editor import pages as editor
+from dashboard.editor.draft import Drafts
 from dashboard.hub import Hub
 from dashboard.metrics import CONTENT_TYPE, Metrics
+from dashboard.operator import Operator
 from dashboard.pages import fleet, frame, history, stores
 from dashboard.pages.live import Live
 from dashboard.pages.site import Site
@@ -71,8 +75,15 @@ class _Placed:
         await self._app({**scope, "path": path, "root_path": self._root}, receive, guarded)
 
 
-def build_app(
-    store: Store, hub: Hub, connected: Callable[[], bool], access: Access | None = None, root: str = ""
+def build_app(  # noqa: PLR0913 - the parts of the house
+    store: Store,
+    hub: Hub,
+    connected: Callable[[], bool],
+    access: Access | None = None,
+    root: str = "",
+    *,
+    files: Path | None = None,
+    operator: Operator | None = None,
 ) -> Starlette:
     """Return the web application.
 
@@ -82,6 +93,8 @@ def build_app(
         connected: Whether the broker is there.
         access: Who is let in; None is everybody who reaches it, with settings that nobody keeps.
         root: The path under which a reverse proxy shows it, empty or `/something`.
+        files: Folder for drafts of planograms and pictures to label; None is a page without these.
+        operator: Asks devices for things; None is a page that sends them nothing.
     """
     queries = Queries(store.engine)
     metrics = Metrics(queries, connected, lambda: hub.listeners)
@@ -101,6 +114,7 @@ def build_app(
         *history.routes(site),
         *fleet.routes(site),
         *doors.routes(access),
+        *(_workshop(site, files, operator) if files else ()),
         Route("/language/{code}", frame.set_language),
         Route("/theme/{name}", frame.set_theme),
         Route("/metrics", prometheus),
@@ -113,6 +127,10 @@ def build_app(
         middleware=[Middleware(_Placed, root=root), Middleware(Gate, access=access)],
         exception_handlers={HTTPException: _refused, sa.exc.SQLAlchemyError: _away},
     )
+
+
+def _workshop(site: Site, files: Path, operator: Operator | None) -> list[Route]:
+    return editor.routes(site, Drafts(files / "planograms"), operator)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

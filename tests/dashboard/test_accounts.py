@@ -47,7 +47,7 @@ class House:
         for role in Role:
             self.accounts.people.add(role.value, PASSWORD, role, NOW)
         self.access = Access(self.accounts, clock=lambda: self.now, **options)
-        self.app = build_app(self.store, Hub(), lambda: True, self.access)
+        self.app = build_app(self.store, Hub(), lambda: True, self.access, files=folder / "files")
 
     def visitor(self, **options: Any) -> Visitor:  # noqa: ANN401 - of the client
         """Return somebody nobody knows yet."""

@@ -244,8 +244,10 @@ def test_a_broker_that_would_not_hear_of_it_is_not_brought_up_to_date(
 
 def test_a_consumer_without_a_certificate_is_no_consumer(tmp_path: Path) -> None:
     fleet = begin(tmp_path / "fleet", "test", AGO)
-    with pytest.raises(ConfigError, match="fleet service nobody"):
-        write_broker(tmp_path / "broker", BrokerPlan(store="0417", port=1, consumers=("nobody",)), fleet)
+    plan = BrokerPlan(store="0417", port=1, consumers=("nobody",))
+    with pytest.raises(ConfigError, match="'nobody'") as refused:
+        write_broker(tmp_path / "broker", plan, fleet)
+    assert "fleet service nobody" in str(refused.value.hint)
     assert not (tmp_path / "broker").exists()
 
 

@@ -1,0 +1,283 @@
+"""Pages of the planogram editor, for administrators: draw, check, keep, download, send."""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from dashboard.accounts.gate import client_of, require
+from dashboard.accounts.identity import Identity, Role
+from dashboard.editor import draft as drafts
+from dashboard.editor import reference
+from dashboard.editor.draft import Draft, Drafts, Stale
+from dashboard.operator import Operator
+from dashboard.pages import frame
+from dashboard.pages.bodies import content, document, said, sender
+from dashboard.pages.site import Site
+from dashboard.pages.stores import known_store
+from edge_agent.contracts import messages
+from edge_agent.contracts.errors import DataError, KitError, ServiceError
+from edge_agent.contracts.identifiers import gtin14
+from edge_agent.contracts.messages import Reply, State
+from edge_agent.contracts.topics import DeviceTopics
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MOST_DRAFT = 1024 * 1024
+_MOST_YAML = 1024 * 1024
+_CONFLICT = 409
+
+
+class Editor:
+    """Drafts of planograms and what may be done with them.
+
+    Args:
+        site: What all pages are made from.
+        kept: The drafts.
+        operator: Asks devices; None where the pages may not.
+    """
+
+    def __init__(self, site: Site, kept: Drafts, operator: Operator | None) -> None:
+        self._site, self._drafts, self._operator = site, kept, operator
+
+    async def page(self, request: Request) -> Response:
+        """Show the editor."""
+        require(request, Role.ADMIN)
+        device = await known_device(self._site, request)
+        draft = await run_in_threadpool(self._draft, device)
+        states = await run_in_threadpool(self._states, device.store)
+        mine = states.get(device.device)
+        shown = {
+            "draft": draft.model_dump(mode="json"),
+            "known": _products(states.values()),
+            "sends": self._operator is not None,
+            "in_use": mine.planogram.sha256[:12] if mine else "",
+        }
+        return frame.page(request, "planogram.html", store=device.store, device=device.device, shown=shown)
+
+    async def save(self, request: Request) -> Response:
+        """Keep what was drawn, right or wrong, and say what is wrong with it."""
+        sender(request, Role.ADMIN)
+        device = await known_device(self._site, request)
+        fields = await document(request, _MOST_DRAFT)
+        try:
+            return await run_in_threadpool(self._save, device, fields)
+        except ValidationError as exc:
+            raise HTTPException(400) from exc
+        except Stale as exc:
+            return said(exc, _CONFLICT)
+
+    async def upload(self, request: Request) -> Response:
+        """Take a picture from a file."""
+        identity = sender(request, Role.ADMIN)
+        device = await known_device(self._site, request)
+        data = await content(request, reference.MOST_BYTES)
+        return await self._picture(request, identity, device, lambda: data)
+
+    async def snapshot(self, request: Request) -> Response:
+        """Take the picture that the device sees now, if it lets pictures go."""
+        identity = sender(request, Role.ADMIN)
+        device = await known_device(self._site, request)
+        return await self._picture(request, identity, device, lambda: self._snapshot(device))
+
+    async def product(self, request: Request) -> Response:
+        """Say which product a GTIN is, if a shelf of this store has it, and whether it can be one at all."""
+        sender(request, Role.ADMIN)
+        device = await known_device(self._site, request)
+        text = str((await document(request, _MOST_DRAFT)).get("gtin", ""))
+        try:
+            gtin = gtin14(text.strip())
+        except ValueError as exc:
+            return JSONResponse({"error": str(exc)}, 400)
+        states = await run_in_threadpool(self._states, device.store)
+        found = next((one for one in _products(states.values()) if one["gtin"] == gtin), {})
+        return JSONResponse({**found, "gtin": gtin})
+
+    async def open(self, request: Request) -> Response:
+        """Take a `planogram.yaml` for the draft."""
+        sender(request, Role.ADMIN)
+        device = await known_device(self._site, request)
+        data = await content(request, _MOST_YAML)
+        try:
+            return JSONResponse(await run_in_threadpool(self._open, device, data))
+        except DataError as exc:
+            return said(exc)
+
+    async def discard(self, request: Request) -> Response:
+        """Forget the draft, and begin with what the device says."""
+        sender(request, Role.ADMIN)
+        device = await known_device(self._site, request)
+        await run_in_threadpool(self._drafts.forget, device)
+        return JSONResponse({})
+
+    async def send(self, request: Request) -> Response:
+        """Send the draft to its device, and say what the device says."""
+        identity = sender(request, Role.ADMIN)
+        device = await known_device(self._site, request)
+        revision = (await document(request, _MOST_DRAFT)).get("revision")
+        try:
+            answer = await run_in_threadpool(self._send, device, revision)
+        except Stale as exc:
+            return said(exc, _CONFLICT)
+        except KitError as exc:
+            return said(exc, 502)
+        about = f"{device.store}/{device.device}: {answer.get('planogram', 'refused')[:12]}"
+        await self._note(request, identity, "planogram-send", about)
+        return JSONResponse(answer)
+
+    async def yaml(self, request: Request) -> Response:
+        """Give the draft as a file, where it is right."""
+        require(request, Role.ADMIN)
+        device = await known_device(self._site, request)
+        problems, text = await run_in_threadpool(self._checked, device)
+        if problems:
+            return frame.problem(request, _CONFLICT)
+        headers = {"Content-Disposition": 'attachment; filename="planogram.yaml"'}
+        return Response(text, media_type="application/yaml; charset=utf-8", headers=headers)
+
+    async def picture(self, request: Request) -> Response:
+        """Give the draft's picture."""
+        require(request, Role.ADMIN)
+        device = await known_device(self._site, request)
+        data = await run_in_threadpool(self._drafts.picture, device)
+        if data is None:
+            raise HTTPException(404)
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+    async def _picture(
+        self, request: Request, identity: Identity, device: DeviceTopics, source: Callable[[], bytes]
+    ) -> Response:
+        try:
+            draft = await run_in_threadpool(self._take, device, source)
+        except KitError as exc:
+            return said(exc)
+        await self._note(request, identity, "planogram-picture", f"{device.store}/{device.device}")
+        return JSONResponse(draft.model_dump(mode="json", include={"revision", "width", "height", "picture"}))
+
+    def _take(self, device: DeviceTopics, source: Callable[[], bytes]) -> Draft:
+        image = reference.decoded(source())
+        size = {"width": image.shape[1], "height": image.shape[0], "picture": True}
+        draft = self._draft(device).model_copy(update=size)
+        return self._drafts.save(device, draft, reference.encoded(image))
+
+    def _snapshot(self, device: DeviceTopics) -> bytes:
+        return picture_of(self._asking().ask(device, "snapshot"))
+
+    def _asking(self) -> Operator:
+        if self._operator is None:
+            raise ServiceError(
+                "Expected: pages that may send commands. Received: no --operator.",
+                hint="whoever runs the recorder names the broker for it, see `shelfkit dashboard --help`",
+            )
+        return self._operator
+
+    def _save(self, device: DeviceTopics, fields: dict[str, Any]) -> Response:
+        before = self._draft(device)
+        kept = {"picture": before.picture, "width": before.width, "height": before.height}
+        draft = self._drafts.save(device, Draft.model_validate({**fields, **kept}))
+        problems, _ = drafts.checked(draft, self._drafts.picture(device))
+        return JSONResponse({"revision": draft.revision, "problems": problems})
+
+    def _open(self, device: DeviceTopics, data: bytes) -> dict[str, Any]:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as exc:
+            raise DataError("Expected: a planogram.yaml, UTF-8. Received: something else.") from exc
+        before = self._draft(device)
+        made = drafts.opened(text, (before.width, before.height))
+        made = made.model_copy(update={"picture": before.picture, "revision": before.revision})
+        return self._drafts.save(device, made).model_dump(mode="json")
+
+    def _checked(self, device: DeviceTopics) -> tuple[list[drafts.Place], str]:
+        return drafts.checked(self._draft(device), self._drafts.picture(device))
+
+    def _send(self, device: DeviceTopics, revision: object) -> dict[str, Any]:
+        draft = self._draft(device)
+        if draft.revision != revision:
+            raise Stale(f"Expected: revision {draft.revision} of the draft. Received: {revision!r:.20}.")
+        picture = self._drafts.picture(device) if draft.picture else None
+        problems, text = drafts.checked(draft, picture)
+        if problems:
+            return {"ok": False, "problems": problems}
+        more = {} if picture is None else {"reference": base64.b64encode(picture).decode()}
+        reply = self._asking().ask(device, "set-planogram", planogram=text, **more)
+        if reply.ok:
+            return {"ok": True, "planogram": str((reply.model_extra or {}).get("planogram", ""))}
+        error = reply.error or ""
+        return {"ok": False, "error": error, "problems": drafts.told(error)}
+
+    def _draft(self, device: DeviceTopics) -> Draft:
+        draft = self._drafts.of(device)
+        return draft if draft is not None else drafts.begun(self._states(device.store).get(device.device))
+
+    def _states(self, store: str) -> dict[str, State]:
+        found = {}
+        for device, state, _ in self._site.queries.latest(store):
+            if state is not None:
+                found[device] = messages.decode(State, state.encode())
+        return found
+
+    async def _note(self, request: Request, identity: Identity, what: str, about: str) -> None:
+        note = self._site.access.accounts.audit.note
+        await run_in_threadpool(note, identity.name, what, about, client_of(request), self._site.now())
+
+
+async def known_device(site: Site, request: Request) -> DeviceTopics:
+    """Return the device that a path names.
+
+    Raises:
+        HTTPException: Nobody has heard of it (404).
+    """
+    store = await known_store(site, request)
+    device = str(request.path_params["device"])
+    if not _NAME.fullmatch(device) or await run_in_threadpool(site.queries.device, store, device) is None:
+        raise HTTPException(404)
+    return DeviceTopics(store, device)
+
+
+def picture_of(reply: Reply) -> bytes:
+    """Return the picture in a reply to `cmd/snapshot`.
+
+    Raises:
+        DataError: There is none.
+    """
+    if not reply.ok:
+        raise DataError(reply.error or "Expected: a picture. Received: none.")
+    try:
+        return base64.b64decode(str((reply.model_extra or {}).get("picture", "")), validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise DataError("Expected: a picture. Received: something else.") from exc
+
+
+def _products(states: Any) -> list[dict[str, str]]:  # noqa: ANN401 - any collection of states
+    """Return the products of a store's shelves, each once."""
+    found = {one.label: one for state in states for one in state.products}
+    return [
+        {"label": label, "name": one.name, "gtin": one.gtin or ""} for label, one in sorted(found.items())
+    ]
+
+
+def routes(site: Site, kept: Drafts, operator: Operator | None) -> list[Route]:
+    """Return the pages of the editor."""
+    editor, place = Editor(site, kept, operator), "/stores/{store}/devices/{device}/planogram"
+    shown = {"": editor.page, "/planogram.yaml": editor.yaml, "/reference.jpg": editor.picture}
+    done = {
+        "": editor.save,
+        "/picture": editor.upload,
+        "/snapshot": editor.snapshot,
+        "/product": editor.product,
+        "/open": editor.open,
+        "/discard": editor.discard,
+        "/send": editor.send,
+    }
+    return [
+        *(Route(place + leaf, page, methods=["GET"]) for leaf, page in shown.items()),
+        *(Route(place + leaf, page, methods=["POST"]) for leaf, page in done.items()),
+    ]

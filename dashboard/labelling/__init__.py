@@ -1,0 +1,1 @@
+"""Pictures that wait for a label, and the data set that comes of them."""
