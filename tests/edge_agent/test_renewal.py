@@ -3,8 +3,10 @@
 import os
 import shutil
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -162,8 +164,8 @@ class Power:
         for name in OPERATIONS:
             patch.setattr(os, name, self._counted(getattr(os, name)))
 
-    def _counted(self, real):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-        def operation(*arguments, **options):  # type: ignore[no-untyped-def] # noqa: ANN002, ANN003, ANN202
+    def _counted(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def operation(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever the real one takes
             self.count += 1
             if self.count > self._until:
                 raise PowerCutError
