@@ -1,8 +1,8 @@
 """What a machine needs of a release, packed for the way: the small in one archive, the large one by one."""
 
+import hashlib
 import io
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,17 @@ from deploy.fleet import Fleet
 from deploy.release.repository import Keys, Repository
 from edge_agent.contracts import release as releases
 from edge_agent.contracts.errors import DataError, UsageError
-from edge_agent.contracts.release import Release
+from edge_agent.contracts.release import Component, Release
 from edge_agent.update import shipped, units
-from edge_agent.update.unpack import unpack
 
 _ARMHF = (
     "there is no LiteRT for 32-bit ARM: its runtime is made of tflite-runtime, pydantic and the wheels of "
     "the others for Python 3.11, without numpy and OpenCV, which the system has (apt install python3-numpy "
     "python3-opencv); then shelfkit deploy release create --arch armhf --bundle BUNDLE --runtime WHEELS"
 )
+
+_NEEDED = (*shipped.DISTRIBUTIONS, "_cffi_backend")
+"""How everything begins that these distributions put into site-packages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +73,19 @@ def payload(fleet: Fleet, release: Release, device: units.Device) -> Payload:
     targets = fleet.repository / "targets"
     large = {part.target: targets / part.target for part in release.components.values()}
     name = releases.target(release.number, release.arch)
-    with tempfile.TemporaryDirectory() as room:
-        try:
-            unpack(large[release.runtime.target], Path(room) / "runtime")
-            files: dict[str, bytes] = {
-                f"program/{inner}": path.read_bytes() for inner, path in shipped.kit_files().items()
-            }
-            site = Path(room) / "runtime" / "site-packages"
-            files |= {f"program/{inner}": path.read_bytes() for inner, path in _libraries(site)}
-            files |= {
-                f"repository/metadata/{path.name}": path.read_bytes()
-                for path in sorted((fleet.repository / "metadata").iterdir())
-                if path.suffix == ".json"
-            }
-            files[f"repository/targets/{name}"] = (targets / name).read_bytes()
-        except OSError as exc:
-            raise DataError(
-                f"Expected: a whole repository. Received: {exc.filename}: {exc.strerror}."
-            ) from exc
+    try:
+        files: dict[str, bytes] = {
+            f"program/{inner}": path.read_bytes() for inner, path in shipped.kit_files().items()
+        }
+        files |= {f"program/{inner}": content for inner, content in _libraries(release.runtime, targets)}
+        files |= {
+            f"repository/metadata/{path.name}": path.read_bytes()
+            for path in sorted((fleet.repository / "metadata").iterdir())
+            if path.suffix == ".json"
+        }
+        files[f"repository/targets/{name}"] = (targets / name).read_bytes()
+    except OSError as exc:
+        raise DataError(f"Expected: a whole repository. Received: {exc.filename}: {exc.strerror}.") from exc
     files["root.json"] = Repository(fleet.repository, Keys(fleet.keys)).root.read_bytes()
     for inner, text in units.texts(device).items():
         # Provisioning is the push's own work here: there is no boot partition to look at.
@@ -97,15 +94,21 @@ def payload(fleet: Fleet, release: Release, device: units.Device) -> Payload:
     return Payload(release, _packed(files), large)
 
 
-def _libraries(site: Path) -> Iterator[tuple[str, Path]]:
+def _libraries(runtime: Component, targets: Path) -> Iterator[tuple[str, bytes]]:
     """Yield what launcher and updater need of a runtime, which is of the machine's own architecture."""
-    for record in sorted(site.glob("*.dist-info/RECORD")):
-        if record.parent.name.partition("-")[0].lower().replace("_", "-") not in shipped.DISTRIBUTIONS:
-            continue
-        for line in record.read_text(encoding="utf-8").splitlines():
-            name = line.rsplit(",", 2)[0].strip('"')
-            if ".." not in name and (site / name).is_file():
-                yield name, site / name
+    with (targets / runtime.target).open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != runtime.sha256:
+            raise DataError(
+                f"Expected: {runtime.target}. Received: content with another hash.",
+                hint="the fleet's repository is damaged: bring it back from a copy",
+            )
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:*") as tar:
+            for member in tar:
+                inner = member.name.removeprefix("site-packages/")
+                content = tar.extractfile(member) if inner.startswith(_NEEDED) else None
+                if content is not None:
+                    yield inner, content.read()
 
 
 def _packed(files: Mapping[str, bytes]) -> bytes:
