@@ -100,7 +100,7 @@ class Service:
         start_s: float,
     ) -> None:
         self.folder, self._command, self._stop_post = folder, command, stop_post
-        self._watchdog_s, self._start_s = watchdog_s, start_s
+        self._watchdog_s, self.start_s = watchdog_s, start_s
         self.log = folder / "journal"
         self._asked = folder / "asked"
         self._programs()
@@ -173,7 +173,7 @@ class Service:
         """Wait for its end; return what systemd would call it."""
         self._drain()
         asked = len(self._asked.read_text().split())
-        ready, until = False, time.monotonic() + self._start_s
+        ready, until = False, time.monotonic() + self.start_s
         while process.poll() is None:
             said = self._hear()
             if said == "READY=1":

@@ -111,8 +111,9 @@ class Device:
             [*update, "launch", "run", "--config", str(config)],
             [*update, "ended"],
             self.environment,
-            watchdog_s=20,
-            start_s=15,
+            # A machine that is busy with something else is no failure.
+            watchdog_s=60,
+            start_s=90,
         )
         self._update = [*update, "update", "--tick", "0.2"]
         self._log = folder / "updater.log"

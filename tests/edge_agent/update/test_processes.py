@@ -112,6 +112,7 @@ def test_a_hanging_release_is_rolled_back_and_offered_again(shelf: Device, mosqu
     with operator(mosquitto) as (link, someone):
         shelf.start()
         someone.heard(status="online", release=1)
+        shelf.service.start_s = 20
         for attempt in (1, 2):
             want(link, 4, attempt)
             someone.heard(phase="trial", release=4, attempt=attempt)
