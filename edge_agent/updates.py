@@ -26,7 +26,7 @@ from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.launched import Launched
 from edge_agent.mqtt import Connected, Delivered, Notice, Publication, Received
 from edge_agent.update import launcher, records
-from edge_agent.update.disk import read_small
+from edge_agent.update.disk import read_small, sweep
 from edge_agent.update.machine import INFERENCES, RAN_ALREADY
 from edge_agent.update.records import Proof, Source
 
@@ -71,6 +71,9 @@ class Updates:
         self._reported: Reported | None = None
         self._untold = True
         self._look_due = 0.0
+        self._wanted: bytes | None = None
+        self._complained = False
+        sweep(self._place.proof.parent)
         self.take(device)
 
     def take(self, device: DeviceConfig) -> None:
@@ -106,13 +109,26 @@ class Updates:
                 log.warning("desired: left out: %s", exc)
                 return
         content = records.encode_desired(records.Desired(source=self._source()), wish)
-        if records.decode_desired(content) is None or content == read_small(self._place.desired):
-            return
+        if records.decode_desired(content) is not None:
+            self._wanted = content
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Write down what is wanted; again until the disk has taken it."""
+        if self._wanted is None or self._wanted == read_small(self._place.desired) or self._written(self._place.desired, self._wanted):
+            self._wanted = None
+
+    def _written(self, path: Path, content: bytes) -> bool:
         try:
-            with written_beside(self._place.desired) as staged:
+            with written_beside(path) as staged:
                 staged.write_bytes(content)
         except OSError as exc:
-            log.warning("desired: the updater cannot be told: %s", exc.strerror)
+            if not self._complained:
+                log.warning("the updater cannot be told: %s: %s", path, exc.strerror)
+            self._complained = True
+            return False
+        self._complained = False
+        return True
 
     def _source(self) -> Source | None:
         url, tls = self._device.updates.url, self._device.broker.tls
@@ -147,6 +163,7 @@ class Updates:
         if now < self._look_due:
             return
         self._look_due = now + _LOOK_S
+        self._hand_over()
         fresh = now - self._last_frame <= max(_OLD_S, 3 * self._interval_s)
         enough = self._frames >= (_FRAMES if self._interval_s <= _OLD_S else 1)
         self._show(replace(self._proof, camera=enough and fresh), now)
@@ -166,12 +183,8 @@ class Updates:
             same = replace(before, linked_at=None) == replace(proof, linked_at=None)
             if same and (now - at < _SHOWN_AGAIN_S or before.linked_at == proof.linked_at):
                 return
-        try:
-            with written_beside(self._place.proof) as staged:
-                staged.write_bytes(records.encode_proof(proof))
-        except OSError as exc:
-            log.warning("the updater cannot be shown anything: %s", exc.strerror)
-        self._shown = proof, now
+        if self._written(self._place.proof, records.encode_proof(proof)):
+            self._shown = proof, now
 
     # What goes out.
 

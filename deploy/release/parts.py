@@ -119,17 +119,22 @@ def _lock(folder: Path) -> str:
 
 
 def _install(folder: Path, lock: Path, site: Path, arch: str) -> None:
-    tags = [f"manylinux_2_{minor}_{_MACHINES[arch]}" for minor in _GLIBC]
-    tags += [f"manylinux2014_{_MACHINES[arch]}", f"linux_{_MACHINES[arch]}", "any"]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--no-index", "--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes"]
     command += ["--find-links", str(folder), "--target", str(site), "-r", str(lock)]
-    command += ["--python-version", _PYTHON, "--implementation", "cp", "--abi", "cp311"]
-    command += ["--abi", "abi3", "--abi", "none"]
-    command += [part for tag in tags for part in ("--platform", tag)]
+    command += platforms(arch)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DataError(f"Expected: wheels of the device. Received: pip: {done.stderr.strip()[-600:]}")
+
+
+def platforms(arch: str) -> list[str]:
+    """Return the options by which pip finds wheels of a device, whatever machine it runs on."""
+    tags = [f"manylinux_2_{minor}_{_MACHINES[arch]}" for minor in _GLIBC]
+    tags += [f"manylinux2014_{_MACHINES[arch]}", f"linux_{_MACHINES[arch]}", "any"]
+    options = ["--python-version", _PYTHON, "--implementation", "cp", "--abi", "cp311"]
+    options += ["--abi", "abi3", "--abi", "none"]
+    return [*options, *(part for tag in tags for part in ("--platform", tag))]
 
 
 def _cleaned(site: Path) -> Mapping[str, Path]:

@@ -1,6 +1,8 @@
 """Small files on a device's disk: read with suspicion, written durably."""
 
+import contextlib
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -41,6 +43,14 @@ def write_whole(path: Path, content: bytes) -> None:
             staged.chmod(0o644)
     except OSError as exc:
         raise DeviceError(f"Expected: room for {path}. Received: {exc.strerror or exc}.") from exc
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a power cut has left of one's own writing; what others are writing is theirs."""
+    for path in folder.glob(".tmp-*"):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_uid == os.geteuid():
+                shutil.rmtree(path)
 
 
 def point(link: Path, target: str) -> None:

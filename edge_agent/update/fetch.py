@@ -71,7 +71,7 @@ class Repository:
         self._place = place
         self._url = base_url(url)
         self._now = now
-        self._wire = Wire(tls or Tls())
+        self._wire = Wire(tls or Tls(), encrypted=self._url.startswith("https:"))
         self._updater: Updater | None = None
 
     @property

@@ -15,7 +15,7 @@ from pathlib import Path
 from edge_agent.contracts.errors import BundleError, DeviceError
 from edge_agent.contracts.release import Place, Release
 from edge_agent.update import machine, state
-from edge_agent.update.disk import read_small, write_whole
+from edge_agent.update.disk import read_small, sweep, write_whole
 from edge_agent.update.records import End, Start, decode_starts, encode_starts
 from edge_agent.update.state import State
 
@@ -54,6 +54,7 @@ def launch(place: Place, words: Sequence[str], *, boot: str, at: float, execute:
     Raises:
         BundleError: There is no release to start.
     """
+    sweep(place.starts.parent)
     known = state.load(place)
     starts = decode_starts(read_small(place.starts))
     number = max([known.folded, *(start.number for start in starts)]) + 1

@@ -11,7 +11,7 @@ from edge_agent.contracts import release as releases
 from edge_agent.contracts.errors import DeviceError
 from edge_agent.contracts.files import flush
 from edge_agent.contracts.release import Component, Place, Release
-from edge_agent.update.disk import point
+from edge_agent.update.disk import point, sweep
 from edge_agent.update.state import State, on_disk, whole
 from edge_agent.update.unpack import unpack
 
@@ -158,14 +158,15 @@ def collect(place: Place, state: State) -> None:
             if names is not None and path.name not in names:
                 _remove(path)
                 _forget_compiled(place, path)
-    for path in place.root.glob(".tmp-*"):
-        _remove(path)
+    for folder in (place.root, place.reported.parent):
+        sweep(folder)
 
 
 def forget_downloads(place: Place) -> None:
     """Remove what has come of releases: they are staged, or not wanted any more."""
-    if place.downloads.is_dir():
-        _remove(place.downloads)
+    for path in (place.downloads, _hidden(place.downloads)):
+        if path.is_dir():
+            _remove(path)
 
 
 def _forget_compiled(place: Place, path: Path) -> None:
@@ -173,11 +174,15 @@ def _forget_compiled(place: Place, path: Path) -> None:
     shutil.rmtree(compiled, ignore_errors=True)
 
 
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".old-{path.name}")
+
+
 def _remove(path: Path) -> None:
     """Remove a folder: it is gone as a whole before its files go."""
     try:
         if not path.name.startswith(_HIDDEN):
-            hidden = path.with_name(f".old-{path.name}")
+            hidden = _hidden(path)
             if hidden.exists():
                 shutil.rmtree(hidden)
             path.rename(hidden)

@@ -82,18 +82,25 @@ def _is_here(host: str | None) -> bool:
 class Wire(FetcherInterface):
     """Fetches files, and counts what came.
 
+    Args:
+        tls: For HTTPS.
+        clock: Seconds.
+        encrypted: Whether it is fetched over HTTPS.
+
     Attributes:
         moved: Bytes that have come so far.
         last: Name and content of the file of metadata that came last.
     """
 
-    def __init__(self, tls: Tls, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, tls: Tls, clock: Callable[[], float] = time.monotonic, *, encrypted: bool = True
+    ) -> None:
         self.moved = 0
         self.last: tuple[str, bytes] = ("", b"")
         self._clock = clock
-        self._opener = urllib.request.build_opener(
-            urllib.request.HTTPSHandler(context=tls.context()), _NoRedirect()
-        )
+        # The system's authorities take a while to read, and a stick has none.
+        https = [urllib.request.HTTPSHandler(context=tls.context())] if encrypted else []
+        self._opener = urllib.request.build_opener(*https, _NoRedirect())
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return a file of metadata; remembered, to tell why it was refused."""

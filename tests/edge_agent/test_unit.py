@@ -6,16 +6,13 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import Empty, Queue
 from typing import Any
 
 import pytest
@@ -27,6 +24,7 @@ from edge_agent.unit import NAME, command, installed, rendered
 from tests.brokers import Mosquitto, subscribed, wait_for
 from tests.conftest import Kit, missing, write_device
 from tests.filtered import LIBRARY, settings
+from tests.supervisor import Supervisor
 
 PROGRAM = "/opt/shelfkit/bin/shelfkit"
 TEXT = rendered([PROGRAM], user="shelfkit", config_dir="/etc/shelfkit")
@@ -228,69 +226,6 @@ def seen_shelf(listener: Link, after: str = "", patience_s: float = 90) -> dict[
     value = json.loads(notice.payload)
     assert isinstance(value, dict)
     return value
-
-
-class Supervisor:
-    """systemd's part: listens to the main process, and ends and starts it again when it falls silent."""
-
-    def __init__(self, folder: Path, *command: str, watchdog_s: float) -> None:
-        self._command, self._watchdog_s = command, watchdog_s
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(folder / "notify"))
-        self._said: Queue[str] = Queue()
-        # Read at once, as systemd does: a full socket would hold up the process itself.
-        self._reader = threading.Thread(target=self._read, name="notify", daemon=True)
-        self._reader.start()
-        self._environment = os.environ | {
-            "NOTIFY_SOCKET": str(folder / "notify"),
-            "WATCHDOG_USEC": str(int(watchdog_s * 1e6)),
-            "PYTHONFAULTHANDLER": "1",
-        }
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, patience_s: float = 90) -> None:
-        """Start it, and wait until it is ready."""
-        self.process = subprocess.Popen(self._command, env=self._environment)
-        assert self.hear(patience_s) == "READY=1"
-
-    def hear(self, patience_s: float) -> str | None:
-        """Return the next thing it says; None where it says nothing for so long."""
-        try:
-            return self._said.get(timeout=patience_s)
-        except Empty:
-            return None
-
-    def _read(self) -> None:
-        while said := self._socket.recv(4096).decode():
-            self._said.put(said)
-
-    def watch(self) -> int:
-        """Count its pings until they stop; then end it as systemd does, and start it again."""
-        pings = 0
-        while (said := self.hear(self._watchdog_s)) is not None:
-            assert said == "WATCHDOG=1"
-            pings += 1
-        assert self.process is not None
-        assert self.process.poll() is None
-        # A process that is stopped does not even notice the first signal.
-        self.process.send_signal(signal.SIGABRT)
-        try:
-            self.process.wait(1)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-        assert self.process.wait() < 0
-        self.start()
-        return pings
-
-    def close(self) -> None:
-        """Leave nothing behind."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.sendto(b"", self._socket.getsockname())
-        self._reader.join()
-        self._socket.close()
 
 
 @pytest.mark.broker

@@ -1,0 +1,139 @@
+"""How long an image takes from a kept root file system, what it takes, and how soon it works in QEMU.
+
+Usage: python benchmarks/image.py FLEET [--board uefi-amd64] [--cache DIR] [--device ID] [--tensorflow DIR]
+       [--result FILE.json]
+
+The root file system is made before anything is timed. With --device the image is booted twice: the first
+boot grows the data partition. READY is what systemd says of the agent; the first event is counted where
+it reaches the fleet's broker, which must run, as an operator who listens. --tensorflow names the
+site-packages of an environment with TensorFlow in it, to compare the device's own with.
+"""
+
+import argparse
+import os
+import resource
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measured
+from deploy import fleet as fleets
+from deploy import provision
+from deploy.fleet import Fleet
+from deploy.image import device
+from deploy.image.boards import BOARDS
+from deploy.image.building import Plan, build
+from deploy.image.filesystems import written
+from deploy.image.places import boot_partition
+from deploy.image.rootfs import cache_folder, rootfs
+from deploy.sim.machine import READY, Machine, drive, unpacked
+from edge_agent.contracts import config
+from edge_agent.contracts.address import Address
+from edge_agent.contracts.topics import DeviceTopics
+from edge_agent.mqtt import Link, Received
+
+PATIENCE_S = 900.0
+
+
+def used(folder: Path) -> int:
+    """Return what the files of a folder take, in bytes."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def built(plan: Plan, out: Path) -> dict[str, Any]:
+    """Make the image, and say what that took."""
+    rootfs(plan.board, plan.cache, epoch=plan.epoch)
+    steps: dict[str, float] = {}
+    marks: list[tuple[str, float]] = []
+    before = resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF)
+    began = time.monotonic()
+    made = build(plan, out, lambda what: marks.append((what, time.monotonic())))
+    ended = time.monotonic()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF)
+    for (what, at), (_, then) in zip(marks, [*marks[1:], ("", ended)], strict=True):
+        steps[what] = round(then - at, 1)
+    processor = sum(
+        b.ru_utime + b.ru_stime - a.ru_utime - a.ru_stime for a, b in zip(before, after, strict=True)
+    )
+    return {
+        "build_s": round(ended - began, 1),
+        "build_processor_s": round(processor, 1),
+        "build_steps_s": steps,
+        "image_bytes": made.bytes,
+        "image_raw_bytes": made.raw_bytes,
+        "load_average": [round(value, 1) for value in os.getloadavg()],
+    }
+
+
+def booted(plan: Plan, image: Path, name: str, room: Path) -> dict[str, Any]:
+    """Boot it twice, and say how long that took to READY and to the first event."""
+    fleet, entry = plan.fleet, plan.fleet.device(name)
+    raw = unpacked(image, room)
+    written(raw, dict(provision.files(fleet, name, datetime.now(UTC))), epoch=0, offset=boot_partition(raw))
+    drive(raw, room)
+    broker = config.read(fleet.device_folder(name) / "device.yaml").value
+    if broker is None:
+        message = f"no device.yaml of {name}"
+        raise SystemExit(message)
+    folder = fleet.service("svc-operator")
+    tls = config.Tls(
+        ca=fleet.ca / "ca.pem", certificate=folder / "svc-operator.pem", key=folder / "svc-operator.key"
+    )
+    address = Address("127.0.0.1", broker.broker.port, tls, encrypted=True)
+    topic = DeviceTopics(entry.store, entry.device).event("+")
+    figures: dict[str, Any] = {}
+    with (
+        Machine(plan.board.arch, room) as machine,
+        Link(address, client_id="svc-operator", subscriptions=(topic,)) as link,
+    ):
+        for boot in ("first_boot", "second_boot"):
+            machine.power_on()
+            figures[f"{boot}_ready_s"] = round(machine.wait_for(READY, patience_s=PATIENCE_S), 1)
+            figures[f"{boot}_event_s"] = round(first_event(machine, link), 1)
+            machine.power_cut()
+            while not link.notices.empty():
+                link.notices.get()
+        figures["kvm"] = machine.kvm
+    return figures
+
+
+def first_event(machine: Machine, link: Link) -> float:
+    """Wait for an event, and return when it came after the power."""
+    while True:
+        notice = link.notices.get(timeout=PATIENCE_S)
+        if isinstance(notice, Received):
+            return machine.up_s
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("fleet", type=Path)
+    parser.add_argument("--board", default="uefi-amd64")
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--device")
+    parser.add_argument("--tensorflow", type=Path)
+    parser.add_argument("--result", type=Path)
+    options = parser.parse_args()
+    fleet: Fleet = fleets.opened(options.fleet)
+    board = BOARDS[options.board]
+    release = device.chosen(fleet, None, board.arch)
+    plan = Plan(board=board, fleet=fleet, release=release, cache=options.cache or cache_folder())
+    with tempfile.TemporaryDirectory() as folder:
+        room = Path(folder)
+        image = room / "shelf.img.zst"
+        figures: dict[str, Any] = {"board": board.name, **built(plan, image)}
+        first = device.laid_down(fleet, release, room / "release")
+        figures["device_environment_bytes"] = used(first.site)
+        figures["device_environment_archive_bytes"] = release.runtime.size
+        if options.tensorflow:
+            figures["tensorflow_environment_bytes"] = used(options.tensorflow)
+        if options.device:
+            figures |= booted(plan, image, options.device, room)
+    measured.tell(figures, options.result, script="image.py", at=datetime.now(UTC))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""An image from its parts, step by step."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from deploy.fleet import Fleet
+from deploy.image import archive, device, filesystems, rootfs, rpi, sbom, system
+from deploy.image.boards import Board
+from deploy.image.device import First
+from deploy.image.disk import BOOT_MIB, ROOT_MIB, assemble, available, compress, identity, layout
+from deploy.image.filesystems import MIB
+from edge_agent.contracts.errors import DataError
+from edge_agent.contracts.files import written_beside
+from edge_agent.contracts.release import Release
+
+_SPARE_MIB = 256
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What an image is to be made of.
+
+    Attributes:
+        base: Image of the board's owner that is changed; None: one is made.
+        mirrors: Where Debian's packages come from; without any as this machine's apt has it.
+        fresh: Make the root file system again, with the packages of today.
+    """
+
+    board: Board
+    fleet: Fleet
+    release: Release
+    cache: Path
+    base: Path | None = None
+    mirrors: tuple[str, ...] = ()
+    fresh: bool = False
+
+    @property
+    def epoch(self) -> int:
+        """Every time in the image: that of the release, so that the same release is the same image."""
+        return int(datetime.fromisoformat(self.release.created).timestamp())
+
+    @property
+    def seed(self) -> str:
+        """What every identity of the image is derived from."""
+        parts = [part.sha256 for part in self.release.components.values()]
+        return "/".join([self.board.name, str(self.release.number), *parts])
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What has been made.
+
+    Attributes:
+        raw_bytes: What it takes on a drive.
+        bytes: What the file takes.
+    """
+
+    image: Path
+    bill: Path
+    raw_bytes: int
+    bytes: int
+
+
+def bill_path(out: Path) -> Path:
+    """Return where the bill of materials of an image lies."""
+    return out.with_name(f"{out.name.removesuffix('.zst').removesuffix('.img')}.cdx.json")
+
+
+def build(plan: Plan, out: Path, say: Say) -> Built:
+    """Make an image, whole or not at all.
+
+    Args:
+        plan: Of what.
+        out: The file, `.img.zst`, or `.img` for one that is not compressed.
+        say: Told what is being done.
+
+    Raises:
+        BundleError: The release is damaged.
+        DataError: A tool is missing or there is no room.
+    """
+    available()
+    with _room(out) as room:
+        whole = room / "whole.img"
+        say("first release")
+        first = device.laid_down(plan.fleet, plan.release, room / "release")
+        debian = None
+        if plan.base is not None:
+            _changed(plan, plan.base, first, whole, say)
+        else:
+            debian = _made(plan, first, whole, say)
+        raw = whole.stat().st_size
+        say("compression" if out.suffix == ".zst" else "copy")
+        with written_beside(out) as staged:
+            if out.suffix == ".zst":
+                compress(whole, staged)
+            else:
+                whole.replace(staged)
+        say("bill of materials")
+        text = sbom.bill(
+            plan.board.name,
+            rootfs=debian,
+            site=first.site,
+            release=plan.release,
+            serial=identity(plan.seed, "bill"),
+            epoch=plan.epoch,
+        )
+        with written_beside(bill_path(out)) as staged:
+            staged.write_text(text, encoding="utf-8")
+    return Built(out, bill_path(out), raw, out.stat().st_size)
+
+
+def _made(plan: Plan, first: First, whole: Path, say: Say) -> Path:
+    """Make an image, and return Debian's tar."""
+    room = whole.parent
+    say("root file system")
+    base = rootfs.rootfs(plan.board, plan.cache, mirrors=plan.mirrors, epoch=plan.epoch, fresh=plan.fresh)
+    say("boot partition")
+    boot = _boot(plan, base, room)
+    say("system partition")
+    root = _root(plan, base, first, room)
+    say("data partition")
+    data = _data(plan, first, room)
+    say("partition table")
+    assemble(whole, layout(boot, root, data), plan.seed)
+    return base
+
+
+def _changed(plan: Plan, base: Path, first: First, whole: Path, say: Say) -> None:
+    """Change the image of the board's owner."""
+    say("image of the board's owner")
+    rpi.unpacked(base, whole)
+    say("its boot partition")
+    rpi.injected(whole, first, whole.parent, plan.epoch)
+
+
+@contextmanager
+def _room(out: Path) -> Iterator[Path]:
+    """Give a folder for work, beside the image: a drive that takes the image takes its parts."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".shelfkit-image-", dir=out.parent))
+    except OSError as exc:
+        raise DataError(f"Expected: a folder that can be written. Received: {out}: {exc.strerror}.") from exc
+    try:
+        yield folder
+    finally:
+        for tree in folder.glob("*-tree"):
+            filesystems.removed(tree)
+        shutil.rmtree(folder)
+
+
+def _boot(plan: Plan, base: Path, room: Path) -> Path:
+    title = f"shelfkit {plan.release.agent.version}"
+    files: dict[str, Path | bytes] = dict(system.started(base, plan.board, room))
+    files |= system.loader(plan.board, plan.seed, title)
+    out = room / "boot.img"
+    volume = identity(plan.seed, "volume").int & 0xFFFFFFFF
+    filesystems.fat(out, files, label=system.BOOT, mib=BOOT_MIB, volume=volume, epoch=plan.epoch)
+    return out
+
+
+def _root(plan: Plan, base: Path, first: First, room: Path) -> Path:
+    ours, tree, out = room / "root.tar", room / "root-tree", room / "root.img"
+    archive.write(ours, system.entries(base, first.site, plan.seed), plan.epoch)
+    filesystems.unpacked([base, ours], tree, system.LEFT_OUT)
+    name = identity(plan.seed, "root file system")
+    filesystems.ext4(tree, out, label="shelf-root", mib=ROOT_MIB, name=name, epoch=plan.epoch, journal=False)
+    return out
+
+
+def _data(plan: Plan, first: First, room: Path) -> Path:
+    ours, tree, out = room / "data.tar", room / "data-tree", room / "data.img"
+    archive.write(ours, device.entries(first, system.USER_ID), plan.epoch)
+    filesystems.unpacked([ours], tree)
+    mib = int(ours.stat().st_size * 1.1) // MIB + _SPARE_MIB
+    name = identity(plan.seed, "data file system")
+    filesystems.ext4(tree, out, label="shelf-data", mib=mib, name=name, epoch=plan.epoch, journal=True)
+    return out

@@ -1,0 +1,185 @@
+"""File systems in files, without mounting one: ext4 of tars, FAT of single files."""
+
+import os
+import re
+import subprocess
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deploy.image.tools import as_owner, program, run
+
+MIB = 1024 * 1024
+BLOCK = 4096
+_CONFIG = """\
+[defaults]
+    base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
+    default_mntopts = acl,user_xattr
+    enable_periodic_fsck = 0
+    blocksize = 4096
+    inode_size = 256
+    inode_ratio = 16384
+[fs_types]
+    ext4 = {
+        features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
+    }
+"""
+"""Ours, so that every machine makes the same file system."""
+
+
+def unpacked(tars: Sequence[Path], into: Path, excluded: Sequence[str] = ()) -> None:
+    """Unpack tars over each other, with the owners that they name.
+
+    Raises:
+        DataError: One cannot be unpacked.
+    """
+    into.mkdir()
+    for tar in tars:
+        words = [
+            "tar",
+            "-x",
+            "--numeric-owner",
+            "-p",
+            "-C",
+            str(into),
+            "-f",
+            str(tar),
+            "--delay-directory-restore",
+        ]
+        run(as_owner([*words, *(f"--exclude={pattern}" for pattern in excluded)]))
+
+
+def removed(folder: Path) -> None:
+    """Remove what `unpacked` has made, whoever owns it."""
+    run(as_owner(["rm", "-rf", "--one-file-system", str(folder)]))
+
+
+def ext4(tree: Path, out: Path, *, label: str, mib: int, name: uuid.UUID, epoch: int, journal: bool) -> None:
+    """Make an ext4 file system of a folder.
+
+    Args:
+        tree: What is in it.
+        out: File to write.
+        label: Of the file system.
+        mib: Its size.
+        name: Its UUID.
+        epoch: Every time in it, seconds since 1970.
+        journal: Whether it has one; what is only read needs none.
+
+    Raises:
+        DataError: It does not fit, or a tool is missing.
+    """
+    config = out.with_suffix(".conf")
+    config.write_text(_CONFIG, encoding="utf-8")
+    features = ["-O", "has_journal" if journal else "^has_journal"]
+    command = ["mke2fs", "-q", "-t", "ext4", *features, "-L", label, "-U", str(name), "-m", "0"]
+    command += [
+        "-E",
+        f"hash_seed={name},root_owner=0:0,lazy_itable_init=0,nodiscard",
+        "-d",
+        str(tree),
+        str(out),
+    ]
+    settings = {"MKE2FS_CONFIG": str(config), "E2FSPROGS_FAKE_TIME": str(epoch)}
+    run(as_owner([*command, f"{mib}M"]), environment=settings)
+    _settle_times(out, epoch)
+
+
+def _settle_times(image: Path, epoch: int) -> None:
+    """Give every file the same times: mke2fs takes those of this machine, such as when it was unpacked."""
+    commands = []
+    for inode in _used_inodes(run(["dumpe2fs", str(image)])):
+        for field in ("atime", "ctime", "crtime"):
+            commands.append(f"sif <{inode}> {field} @{epoch}\n")
+            if field != "crtime":
+                commands.append(f"sif <{inode}> {field}_extra 0\n")
+    script = image.with_suffix(".debugfs")
+    script.write_text("".join(commands), encoding="ascii")
+    run(["debugfs", "-w", "-f", str(script), str(image)], environment={"E2FSPROGS_FAKE_TIME": str(epoch)})
+
+
+def _used_inodes(dump: str) -> list[int]:
+    total = int(re.search(r"^Inode count:\s+(\d+)", dump, re.MULTILINE)[1])  # type: ignore[index]  # dumpe2fs says it
+    free: set[int] = set()
+    for text in re.findall(r"^  Free inodes: ?(.*)$", dump, re.MULTILINE):
+        for part in filter(None, text.split(", ")):
+            first, _, last = part.partition("-")
+            free.update(range(int(first), int(last or first) + 1))
+    return [inode for inode in range(1, total + 1) if inode not in free]
+
+
+def fat(
+    out: Path, files: Mapping[str, Path | bytes], *, label: str, mib: int, volume: int, epoch: int
+) -> None:
+    """Make a FAT32 file system.
+
+    Args:
+        out: File to write.
+        files: What is in it, by name.
+        label: Of the volume.
+        mib: Its size.
+        volume: Its number.
+        epoch: Every time in it, seconds since 1970.
+
+    Raises:
+        DataError: It does not fit, or a tool is missing.
+    """
+    out.write_bytes(b"")
+    os.truncate(out, mib * MIB)
+    run(
+        ["mkfs.vfat", "-F", "32", "-n", label, "-i", f"{volume:08x}", "--invariant", str(out)],
+        environment={"SOURCE_DATE_EPOCH": str(epoch)},
+    )
+    written(out, files, epoch=epoch)
+
+
+def written(image: Path, files: Mapping[str, Path | bytes], *, epoch: int, offset: int = 0) -> None:
+    """Put files onto a FAT file system, in place of those of the same name.
+
+    Args:
+        image: A file, or a drive.
+        files: What is put, by name.
+        epoch: Their time, seconds since 1970.
+        offset: Where the file system begins, in bytes.
+
+    Raises:
+        DataError: There is no FAT file system, or it is full.
+    """
+    drive = f"{image}@@{offset}"
+    settings = {"SOURCE_DATE_EPOCH": str(epoch), "MTOOLS_SKIP_CHECK": "1", "TZ": "UTC"}
+    room = image.with_name(f".{image.name}.file")
+    made: set[str] = set()
+    for name in sorted(files):
+        for parent in reversed(list(Path(name).parents)[:-1]):
+            if parent.as_posix() not in made:
+                made.add(parent.as_posix())
+                run(["mmd", "-D", "s", "-i", drive, f"::{parent.as_posix()}"], environment=settings)
+        content = files[name]
+        source = content if isinstance(content, Path) else room
+        if isinstance(content, bytes):
+            room.write_bytes(content)
+        stamped = source.stat()
+        os.utime(source, (epoch, epoch))
+        try:
+            run(["mcopy", "-m", "-D", "o", "-i", drive, str(source), f"::{name}"], environment=settings)
+        finally:
+            os.utime(source, ns=(stamped.st_atime_ns, stamped.st_mtime_ns))
+    room.unlink(missing_ok=True)
+
+
+def read(image: Path, name: str, *, offset: int = 0) -> bytes | None:
+    """Return a file of a FAT file system; None: there is none of that name.
+
+    Args:
+        image: A file, or a drive.
+        name: In the file system.
+        offset: Where that begins, in bytes.
+
+    Raises:
+        DataError: mtools are missing.
+    """
+    command = [program("mtype"), "-i", f"{image}@@{offset}", f"::{name}"]
+    done = subprocess.run(
+        command, capture_output=True, check=False, env={**os.environ, "MTOOLS_SKIP_CHECK": "1"}
+    )
+    return None if done.returncode else done.stdout

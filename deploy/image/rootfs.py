@@ -1,0 +1,96 @@
+"""Debian in a tar, made once for each list of packages."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from deploy.image.boards import EXCLUDED, INCLUDED, SUITE, Board
+from deploy.image.tools import run
+from edge_agent.contracts.errors import DataError, UsageError
+from edge_agent.contracts.files import written_beside
+
+FORMAT = 1
+_SUITES = (SUITE, f"{SUITE}-updates", f"{SUITE}-security")
+
+
+def cache_folder() -> Path:
+    """Return where what takes long is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shelfkit"
+
+
+def key(board: Board) -> str:
+    """Return what names a root file system: everything that was asked for, and not from where it came."""
+    asked = [FORMAT, SUITE, board.arch, board.packages, EXCLUDED, INCLUDED]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
+
+def rootfs(
+    board: Board, cache: Path, *, mirrors: tuple[str, ...] = (), epoch: int, fresh: bool = False
+) -> Path:
+    """Return the tar of a board's root file system, which is made where it is not there.
+
+    Args:
+        board: For which.
+        cache: Folder for it.
+        mirrors: Lines of a sources.list, or addresses; without any those of this machine's own apt.
+        epoch: Time of its files, seconds since 1970, where it is made now.
+        fresh: Make it again, with the packages of today.
+
+    Raises:
+        DataError: mmdebstrap is missing, or cannot make it.
+    """
+    path = cache / f"rootfs-{board.arch}-{key(board)}.tar"
+    if path.is_file() and not fresh:
+        return path
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise DataError(f"Expected: a cache. Received: {cache}: {exc.strerror}.") from exc
+    # mmdebstrap gives up its rights where it is not root: the folder must be open to it.
+    with tempfile.TemporaryDirectory(prefix="shelfkit-rootfs-") as room:
+        made = Path(room) / "rootfs.tar"
+        run(
+            [*command(board), SUITE, str(made), *(mirrors or own_mirrors())],
+            environment={"SOURCE_DATE_EPOCH": str(epoch)},
+        )
+        with written_beside(path) as staged:
+            shutil.move(made, staged)
+    return path
+
+
+def command(board: Board) -> list[str]:
+    """Return what makes a root file system, but for its name and where packages come from."""
+    options = [f"path-exclude={pattern}" for pattern in EXCLUDED]
+    options += [f"path-include={pattern}" for pattern in INCLUDED]
+    return [
+        "mmdebstrap",
+        "--quiet",
+        "--variant=minbase",
+        f"--architectures={board.arch}",
+        f"--include={','.join(board.packages)}",
+        *(f"--dpkgopt={option}" for option in options),
+    ]
+
+
+def own_mirrors() -> tuple[str, ...]:
+    """Return the Debian sources of this machine, as lines of a sources.list.
+
+    Raises:
+        UsageError: It has none of this Debian.
+    """
+    fields = "$(CREATED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)"
+    found = []
+    for line in run(["apt-get", "indextargets", "--format", fields]).splitlines():
+        by, uri, suite, component, origin = line.split("|")
+        entry = f"deb {uri} {suite} {component}"
+        if by == "Packages" and origin == "Debian" and suite in _SUITES and entry not in found:
+            found.append(entry)
+    if not any(f" {SUITE} main" in entry for entry in found):
+        raise UsageError(
+            f"Expected: a source of Debian {SUITE} in this machine's apt. Received: none.",
+            hint="name one: --mirror http://MIRROR/debian",
+        )
+    return tuple(found)

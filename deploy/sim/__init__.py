@@ -1,0 +1,1 @@
+"""A device that is a process: an image booted in QEMU."""

@@ -1,0 +1,1 @@
+"""Images: built without a mount, and booted in QEMU."""
