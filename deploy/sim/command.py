@@ -38,7 +38,7 @@ def boot(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ] = None,
     drive_gb: Annotated[int, typer.Option(min=4, max=256, help="Size of a new drive.")] = DRIVE_GB,
     memory_mib: Annotated[int, typer.Option(min=512, help="Its memory.")] = 1024,
-    patience_s: Annotated[float, typer.Option(min=1, help="How long READY may take.")] = 300,
+    patience_s: Annotated[float, typer.Option(min=1, help="How long READY may take.")] = 600,
     once: Annotated[bool, typer.Option("--once", help="End once it is READY.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print how it went as JSON, the console on standard error.")

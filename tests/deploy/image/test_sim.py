@@ -1,0 +1,145 @@
+"""A machine in QEMU, with a program in its place that says what we want; the real one is in test_vm."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.sim import machine
+from deploy.sim.machine import KINDS, READY, Kind, Machine, drive, firmware, unpacked
+from edge_agent.contracts.errors import DataError, DeviceError
+from tests.conftest import find_program
+
+_QEMU = """\
+#!{python}
+import re, sys, time
+words = " ".join(sys.argv)
+if "-accel kvm" in words and {broken}:
+    sys.exit("KVM internal error. Suberror: 1")
+with open(re.search("-serial file:(\\\\S+)", words)[1], "w", buffering=1) as console:
+    for line in {lines!r}:
+        console.write(line + "\\r\\n")
+if {stays}:
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which `played` puts what stands for QEMU."""
+    for name in ("code.fd", "variables.fd"):
+        (tmp_path / name).write_bytes(name.encode())
+    kind = Kind(
+        "qemu-played",
+        ("-machine", "none"),
+        "host",
+        "max",
+        ((str(tmp_path / "code.fd"), str(tmp_path / "variables.fd")),),
+        "ovmf",
+        "nothing",
+    )
+    monkeypatch.setitem(machine.KINDS, "amd64", kind)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+def played(folder: Path, lines: list[str], *, stays: bool = True, broken: bool = False) -> None:
+    path = folder / "qemu-played"
+    path.write_text(_QEMU.format(python=sys.executable, lines=lines, stays=stays, broken=broken))
+    path.chmod(0o755)
+
+
+def test_ready_is_found_among_colours_and_every_line_is_told(qemu: Path) -> None:
+    coloured = READY.replace(" ", " \x1b[0;1;39m")
+    played(qemu, ["hello", f"[\x1b[0;32m  OK  \x1b[0m] {coloured}\x1b[0m."])
+    told: list[str] = []
+    with Machine("amd64", qemu, kvm=False) as made:
+        made.power_on()
+        assert made.wait_for(READY, patience_s=30, told=told.append) > 0
+        assert made.runs
+        made.power_cut()
+        assert not made.runs
+    assert told == ["hello", f"[  OK  ] {READY}."]
+    assert (qemu / "uefi-variables.fd").read_bytes() == b"variables.fd"
+
+
+@pytest.mark.parametrize(
+    ("lines", "stays", "why"),
+    [
+        (["[FAILED] Failed to start shelfkit-provision.service."], True, "it refused what it was told"),
+        (["Kernel panic"], False, "it ended"),
+        (["hello"], True, "nothing of it in 1 s"),
+    ],
+)
+def test_a_machine_that_does_not_become_ready_says_why(
+    qemu: Path, lines: list[str], why: str, *, stays: bool
+) -> None:
+    played(qemu, lines, stays=stays)
+    with Machine("amd64", qemu, kvm=False) as made:
+        made.power_on()
+        with pytest.raises(DeviceError, match=why) as caught:
+            made.wait_for(READY, patience_s=1)
+        assert lines[-1] in caught.value.hint
+
+
+def test_kvm_that_opens_and_cannot_do_it_is_done_without(qemu: Path) -> None:
+    played(qemu, [READY], broken=True)
+    with Machine("amd64", qemu, kvm=True) as made:
+        made.power_on()
+        assert not made.kvm
+        made.wait_for(READY, patience_s=30)
+    assert made.boots == 1
+
+
+def test_it_ends_with_the_process_that_started_it(qemu: Path) -> None:
+    played(qemu, ["hello"])
+    script = (
+        "import sys; from pathlib import Path; from deploy.sim import machine\n"
+        f"kind = machine.Kind('qemu-played', (), '', '', (({str(qemu / 'code.fd')!r},"
+        f" {str(qemu / 'variables.fd')!r}),), '', '')\n"
+        "machine.KINDS['amd64'] = kind\n"
+        f"made = machine.Machine('amd64', Path({str(qemu)!r}), kvm=False); made.power_on()\n"
+        "print(made._process.pid, flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    inner = int(process.stdout.readline())
+    process.kill()
+    process.communicate()
+    end = time.monotonic() + 10
+    while Path(f"/proc/{inner}/stat").exists():
+        # One that nobody has waited for has ended too.
+        if Path(f"/proc/{inner}/stat").read_text().split(") ")[1][0] == "Z":
+            break
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_the_image_stays_as_it_is_under_a_larger_drive(tmp_path: Path) -> None:
+    find_program("qemu-img")
+    image = tmp_path / "shelf.img"
+    image.write_bytes(b"image" * 1000)
+    raw = unpacked(image, tmp_path)
+    assert raw.read_bytes() == image.read_bytes()
+    path = drive(raw, tmp_path, gb=4)
+    done = subprocess.run(["qemu-img", "info", str(path)], capture_output=True, text=True, check=True)
+    assert "virtual size: 4 GiB" in done.stdout
+    assert "backing file" in done.stdout
+
+
+@pytest.mark.parametrize("arch", ["amd64", "arm64"])
+def test_each_architecture_has_its_own_words(arch: str, tmp_path: Path) -> None:
+    find_program(KINDS[arch].program)
+    try:
+        code, _ = firmware(KINDS[arch])
+    except DataError as exc:
+        pytest.skip(exc.hint)
+    words = " ".join(Machine(arch, tmp_path, kvm=False).command())
+    assert f"file={code}" in words
+    assert "-accel tcg" in words
+    assert f"-cpu {KINDS[arch].processor}" in words
