@@ -5,7 +5,7 @@ Usage: python benchmarks/image.py FLEET [--board uefi-amd64] [--cache DIR] [--de
 
 The root file system is made before anything is timed. With --device the image is booted twice: the first
 boot grows the data partition. READY is what systemd says of the agent; the first event is counted where
-it reaches the fleet's broker, which must run, as an operator who listens. Beside the device's libraries stands
+it reaches the fleet's broker, which must run, as an operator listens. Beside the device's libraries stands
 what TensorFlow and all that it needs take, where that is installed.
 """
 
