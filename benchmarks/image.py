@@ -1,20 +1,22 @@
 """How long an image takes from a kept root file system, what it takes, and how soon it works in QEMU.
 
-Usage: python benchmarks/image.py FLEET [--board uefi-amd64] [--cache DIR] [--device ID] [--tensorflow DIR]
+Usage: python benchmarks/image.py FLEET [--board uefi-amd64] [--cache DIR] [--device ID]
        [--result FILE.json]
 
 The root file system is made before anything is timed. With --device the image is booted twice: the first
 boot grows the data partition. READY is what systemd says of the agent; the first event is counted where
-it reaches the fleet's broker, which must run, as an operator who listens. --tensorflow names the
-site-packages of an environment with TensorFlow in it, to compare the device's own with.
+it reaches the fleet's broker, which must run, as an operator listens. Beside the device's libraries stands
+what TensorFlow and all that it needs take, where that is installed.
 """
 
 import argparse
 import os
+import re
 import resource
 import tempfile
 import time
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,23 @@ PATIENCE_S = 900.0
 def used(folder: Path) -> int:
     """Return what the files of a folder take, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def installed(name: str) -> int:
+    """Return what a distribution and everything that it needs takes here, in bytes; 0: it is not here."""
+    waiting, found = [name], {}
+    while waiting:
+        one = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if one in found:
+            continue
+        try:
+            made = distribution(one)
+        except PackageNotFoundError:
+            continue
+        places = [Path(str(file.locate())) for file in made.files or ()]
+        found[one] = sum(path.stat().st_size for path in places if path.is_file())
+        waiting += [re.split(r"[^\w.-]", item)[0] for item in made.requires or () if "extra ==" not in item]
+    return sum(found.values())
 
 
 def built(plan: Plan, out: Path) -> dict[str, Any]:
@@ -114,7 +133,6 @@ def main() -> None:
     parser.add_argument("--board", default="uefi-amd64")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--device")
-    parser.add_argument("--tensorflow", type=Path)
     parser.add_argument("--result", type=Path)
     options = parser.parse_args()
     fleet: Fleet = fleets.opened(options.fleet)
@@ -128,8 +146,7 @@ def main() -> None:
         first = device.laid_down(fleet, release, room / "release")
         figures["device_environment_bytes"] = used(first.site)
         figures["device_environment_archive_bytes"] = release.runtime.size
-        if options.tensorflow:
-            figures["tensorflow_environment_bytes"] = used(options.tensorflow)
+        figures["tensorflow_environment_bytes"] = installed("tensorflow")
         if options.device:
             figures |= booted(plan, image, options.device, room)
     measured.tell(figures, options.result, script="image.py", at=datetime.now(UTC))
