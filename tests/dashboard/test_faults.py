@@ -95,6 +95,8 @@ class Fleet:
                 await happen(self.devices, TRAFFIC, time.monotonic() + 0.2, self._rng)
             await asyncio.to_thread(self._ending.wait)
             ending.set()
+            for device in self.devices:
+                device.leave()
 
     def quiet(self) -> None:
         """Nothing happens any more before the shelves."""
