@@ -35,13 +35,7 @@ def test_backup_restore_migrate_upkeep_and_quarantine(kit: Kit, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "options",
-    [
-        ("--stores", "0417,,0418"),
-        ("--stores", "+,0417"),
-        ("--stores", "a/b"),
-        ("--keep", "400"),
-        ("--keep", "0d"),
-    ],
+    [("--stores", "+,0417"), ("--keep", "0d")],
 )
 def test_options_that_cannot_be(kit: Kit, tmp_path: Path, options: tuple[str, str]) -> None:
     said = kit(

@@ -175,7 +175,7 @@ MANY = ("recorder", "broker", "recorder") * 10
 def test_recorder_and_broker_are_killed(tmp_path: Path, broker: Mosquitto, victims: tuple[str, ...]) -> None:
     database, rng = f"sqlite:///{tmp_path / 'recorder.sqlite'}", random.Random(len(victims))
     recorder = Recording(tmp_path, broker, database)
-    lives = {"recorder": recorder, "broker": broker}
+    lives: dict[str, Recording | Mosquitto] = {"recorder": recorder, "broker": broker}
     recorder.start()
     with fleet(broker) as made:
         until(lambda: any(device.acked for device in made.devices), recorder)
