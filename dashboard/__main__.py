@@ -20,7 +20,7 @@ from dashboard.database_command import backup, migrate, quarantine, restore, upk
 from dashboard.operator import Operator
 from dashboard.recorder import Recorder
 from dashboard.store import Store
-from dashboard.upkeep import Upkeep, read_age
+from dashboard.upkeep import Policy, Upkeep, read_age
 from dashboard.web import Hub, build_app
 from edge_agent.contracts.address import Address, address_from_url
 from edge_agent.contracts.command import DefaultCommandGroup, new_app, run_command
@@ -54,6 +54,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
         str, typer.Option(help="MQTT client id: each recorder has its own, always the same.")
     ] = "svc-recorder",
     keep: Annotated[str, typer.Option(help="Age from which on events go: 400d, or forever.")] = "400d",
+    keep_days: Annotated[str, typer.Option(help="The same for days that are rolled up.")] = "forever",
     no_login: Annotated[
         bool, typer.Option("--no-login", help="Ask for no log-in; on a loopback address alone.")
     ] = False,
@@ -90,7 +91,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
           --key recorder.key --database postgresql://kit:secret@db/kit
     """  # noqa: D301 - click needs the character itself to keep the lines
     address = _with_certificates(address_from_url(broker), ca, certificate, key)
-    subscriptions, age = _subscriptions(stores), read_age(keep)
+    subscriptions, policy = _subscriptions(stores), Policy(read_age(keep), read_age(keep_days))
     root = _root(root_path)
     if no_login and not _is_loopback(host):
         raise UsageError(
@@ -100,7 +101,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
     with contextlib.ExitStack() as stack:
         kept = Store(database)
         stack.callback(kept.close)
-        stack.enter_context(Upkeep(kept, age))
+        stack.enter_context(Upkeep(kept, policy))
         accounts = Accounts(beside(database))
         stack.callback(accounts.close)
         access = Access(accounts, login=not no_login, hosts=LOOPBACK if no_login else None)

@@ -22,6 +22,8 @@ _COLUMN = {
     "unknown": "other_s",
 }
 _LEVEL = {"restocked": "ok", "low-stock": "low", "out-of-stock": "out"}
+TYPES = (*(f"shelfkit.product.{kind}.v1" for kind in _LEVEL), "shelfkit.slot.slot-changed.v1")
+"""The events that say in which state something is."""
 
 
 @dataclass(frozen=True, slots=True)

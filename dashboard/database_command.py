@@ -10,7 +10,7 @@ import typer
 from dashboard import backup as copies
 from dashboard import schema
 from dashboard.store import Store
-from dashboard.upkeep import look_after, read_age
+from dashboard.upkeep import Policy, look_after, read_age
 from edge_agent.contracts.command import print_json
 
 Database = Annotated[str, typer.Option(help="sqlite:///FILE or postgresql://user:password@host/name.")]
@@ -75,6 +75,7 @@ def restore(
 def upkeep(
     database: Database = DEFAULT,
     keep: Annotated[str, typer.Option(help="Age from which on events go: 400d, or forever.")] = "forever",
+    keep_days: Annotated[str, typer.Option(help="The same for days that are rolled up.")] = "forever",
     as_json: Json = False,
 ) -> None:
     """Roll up the days that are over, prepare months, remove what is old: once, now.
@@ -85,8 +86,8 @@ def upkeep(
     Examples:
       shelfkit dashboard upkeep --keep 400d
     """  # noqa: D301 - click needs the character itself to keep the lines
-    age = read_age(keep)
-    _tell(_with(database, lambda store: look_after(store, age, datetime.now(UTC))), as_json)
+    policy = Policy(read_age(keep), read_age(keep_days))
+    _tell(_with(database, lambda store: look_after(store, policy, datetime.now(UTC))), as_json)
 
 
 def quarantine(

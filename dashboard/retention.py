@@ -18,10 +18,7 @@ _DECEMBER = 12
 
 
 def purge(store: Store, keep: timedelta, now: datetime) -> int:
-    """Remove events that came longer ago than `keep`; return how many.
-
-    Roll-ups, gaps and quarantine go with the same age.
-    """
+    """Remove events, gaps and quarantine older than `keep`; return how many events."""
     before = rfc3339(now - keep)
     removed, after = 0, 0
     while True:
@@ -33,9 +30,15 @@ def purge(store: Store, keep: timedelta, now: datetime) -> int:
     with store.writing() as connection:
         connection.execute(sa.delete(QUARANTINE).where(QUARANTINE.c.received < before))
         connection.execute(sa.delete(GAPS).where(GAPS.c.noted < before[:10]))
-        connection.execute(sa.delete(AVAILABILITY).where(AVAILABILITY.c.day < before[:10]))
     _drop_empty_months(store, now)
     return removed
+
+
+def purge_days(store: Store, keep: timedelta, now: datetime) -> int:
+    """Remove rolled-up days older than `keep`; return how many rows."""
+    before = rfc3339(now - keep)[:10]
+    with store.writing() as connection:
+        return connection.execute(sa.delete(AVAILABILITY).where(AVAILABILITY.c.day < before)).rowcount
 
 
 def _purge_some(connection: Connection, before: str, after: int) -> tuple[int, int, int]:

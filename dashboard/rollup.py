@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from dashboard.availability import Turn, days, snapshot_turns, turn
+from dashboard.availability import TYPES, Turn, days, snapshot_turns, turn
 from dashboard.store import Store
 from dashboard.tables import AVAILABILITY, DEVICES, EVENTS, PROGRESS
 from edge_agent.contracts.times import rfc3339
@@ -124,8 +124,11 @@ def _turns(connection: Connection, source: str, first: date) -> dict[str, list[T
     found: dict[str, list[Turn]] = defaultdict(list)
     # A device's clock may be ahead of ours by a little; by more it is its own mistake.
     since = rfc3339(datetime(first.year, first.month, first.day, tzinfo=UTC) - _DAY)
-    query = sa.select(EVENTS.c.subject, EVENTS.c.body)
-    query = query.where(EVENTS.c.source == source, EVENTS.c.received >= since)
+    mine = (EVENTS.c.source == source, EVENTS.c.type.in_(TYPES))
+    # Those of the days themselves, and of each subject the one before: what held when they began.
+    latest = sa.select(sa.func.max(EVENTS.c.row)).where(*mine, EVENTS.c.received < since)
+    wanted = sa.or_(EVENTS.c.received >= since, EVENTS.c.row.in_(latest.group_by(EVENTS.c.subject)))
+    query = sa.select(EVENTS.c.subject, EVENTS.c.body).where(*mine, wanted)
     for row in connection.execute(query):
         about = turn(json.loads(row.body))
         if about is not None:

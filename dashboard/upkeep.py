@@ -3,12 +3,13 @@
 import logging
 import re
 import threading
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
 import sqlalchemy as sa
 
-from dashboard.retention import prepare_months, purge
+from dashboard.retention import prepare_months, purge, purge_days
 from dashboard.rollup import roll_up
 from dashboard.store import Store
 from edge_agent.contracts.errors import UsageError
@@ -29,16 +30,25 @@ def read_age(text: str) -> timedelta | None:
         return None
     found = re.fullmatch(r"([1-9][0-9]{0,4})d", text)
     if found is None:
-        raise UsageError(f"Expected: --keep as days (400d) or forever. Received: {text!r}.")
+        raise UsageError(f"Expected: an age as days (400d) or forever. Received: {text!r}.")
     return timedelta(days=int(found[1]))
 
 
-def look_after(store: Store, keep: timedelta | None, now: datetime) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """From which age on events and rolled-up days go; None: never."""
+
+    events: timedelta | None
+    days: timedelta | None
+
+
+def look_after(store: Store, policy: Policy, now: datetime) -> dict[str, int]:
     """Do it once; return what was done. What is rolled up is never taken from events that went before."""
     return {
         "months": len(prepare_months(store, now)),
         "rolled_up": roll_up(store, now),
-        "removed": 0 if keep is None else purge(store, keep, now),
+        "removed": 0 if policy.events is None else purge(store, policy.events, now),
+        "removed_days": 0 if policy.days is None else purge_days(store, policy.days, now),
     }
 
 
@@ -47,11 +57,11 @@ class Upkeep:
 
     Args:
         store: The database.
-        keep: The age from which on events go; None: never.
+        policy: What goes when.
     """
 
-    def __init__(self, store: Store, keep: timedelta | None) -> None:
-        self._store, self._keep = store, keep
+    def __init__(self, store: Store, policy: Policy) -> None:
+        self._store, self._policy = store, policy
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep")
 
@@ -67,7 +77,7 @@ class Upkeep:
         wait = 0.0
         while not self._ended.wait(wait):
             try:
-                done = look_after(self._store, self._keep, datetime.now(UTC))
+                done = look_after(self._store, self._policy, datetime.now(UTC))
             except sa.exc.SQLAlchemyError as exc:
                 log.warning("upkeep: %s", str(exc).splitlines()[0])
                 wait = _AGAIN_S

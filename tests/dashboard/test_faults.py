@@ -95,6 +95,8 @@ class Fleet:
                 await happen(self.devices, TRAFFIC, time.monotonic() + 0.2, self._rng)
             await asyncio.to_thread(self._ending.wait)
             ending.set()
+            for device in self.devices:
+                device.leave()
 
     def quiet(self) -> None:
         """Nothing happens any more before the shelves."""
@@ -173,7 +175,7 @@ MANY = ("recorder", "broker", "recorder") * 10
 def test_recorder_and_broker_are_killed(tmp_path: Path, broker: Mosquitto, victims: tuple[str, ...]) -> None:
     database, rng = f"sqlite:///{tmp_path / 'recorder.sqlite'}", random.Random(len(victims))
     recorder = Recording(tmp_path, broker, database)
-    lives = {"recorder": recorder, "broker": broker}
+    lives: dict[str, Recording | Mosquitto] = {"recorder": recorder, "broker": broker}
     recorder.start()
     with fleet(broker) as made:
         until(lambda: any(device.acked for device in made.devices), recorder)

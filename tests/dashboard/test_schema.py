@@ -40,12 +40,18 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'store.sqlite'}"
     found = str(request.getfixturevalue("postgres_url"))
-    engine = schema.open_engine(found)
+    empty(found)
+    # Whatever the test leaves there is not for others.
+    request.addfinalizer(lambda: empty(found))
+    return found
+
+
+def empty(url: str) -> None:
+    engine = schema.open_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP SCHEMA public CASCADE")
         connection.exec_driver_sql("CREATE SCHEMA public")
     engine.dispose()
-    return found
 
 
 def as_it_was_first(url: str) -> None:
