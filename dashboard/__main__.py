@@ -17,6 +17,7 @@ from dashboard.accounts.gate import LOOPBACK, Access
 from dashboard.accounts.records import Accounts
 from dashboard.accounts.tables import beside
 from dashboard.database_command import backup, migrate, quarantine, restore, upkeep
+from dashboard.labelling.command import app as labels
 from dashboard.operator import Operator
 from dashboard.recorder import Recorder
 from dashboard.store import Store
@@ -31,6 +32,7 @@ from edge_agent.mqtt import Link
 
 app = new_app(cls=DefaultCommandGroup)
 app.add_typer(user, name="user")
+app.add_typer(labels, name="labels")
 
 _SESSION_S = 7 * 24 * 3600
 

@@ -22,6 +22,8 @@ from dashboard.api import build_api
 from dashboard.editor import pages as editor
 from dashboard.editor.draft import Drafts
 from dashboard.hub import Hub
+from dashboard.labelling import pages as labelling
+from dashboard.labelling.queue import Queue
 from dashboard.metrics import CONTENT_TYPE, Metrics
 from dashboard.operator import Operator
 from dashboard.pages import fleet, frame, history, stores
@@ -75,7 +77,7 @@ class _Placed:
         await self._app({**scope, "path": path, "root_path": self._root}, receive, guarded)
 
 
-def build_app(  # noqa: PLR0913 - the parts of the house
+def build_app(
     store: Store,
     hub: Hub,
     connected: Callable[[], bool],
@@ -130,7 +132,8 @@ def build_app(  # noqa: PLR0913 - the parts of the house
 
 
 def _workshop(site: Site, files: Path, operator: Operator | None) -> list[Route]:
-    return editor.routes(site, Drafts(files / "planograms"), operator)
+    drafts, queue = Drafts(files / "planograms"), Queue(files / "labels")
+    return [*editor.routes(site, drafts, operator), *labelling.routes(site, queue, operator)]
 
 
 async def _refused(request: Request, error: Exception) -> Response:

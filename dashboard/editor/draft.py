@@ -75,7 +75,7 @@ class Draft(BaseModel):
         return json.dumps(tree, ensure_ascii=False)
 
 
-class Stale(DataError):
+class StaleError(DataError):
     """Somebody else has changed the draft meanwhile."""
 
 
@@ -95,8 +95,8 @@ def begun(state: State | None) -> Draft:
         seen = state.slots.get(name)
         label = seen.label if seen and seen.state == "present" else None
         slots.append(DraftSlot(id=name, quad=quad, product=label if label in known and label else ""))
-    size = {"width": state.planogram.width, "height": state.planogram.height}
-    return Draft(shelf=state.shelf, products=products, slots=slots, **size)
+    plan = state.planogram
+    return Draft(shelf=state.shelf, products=products, slots=slots, width=plan.width, height=plan.height)
 
 
 def opened(text: str, size: tuple[int, int]) -> Draft:
@@ -142,12 +142,14 @@ class Drafts:
         """Keep a draft, and a picture where it is a new one; return it with its new revision.
 
         Raises:
-            Stale: It was made of another revision than the one that is kept.
+            StaleError: It was made of another revision than the one that is kept.
         """
         with self._lock:
             kept = self.of(device)
             if kept is not None and kept.revision != draft.revision:
-                raise Stale(f"Expected: revision {kept.revision} of the draft. Received: {draft.revision}.")
+                raise StaleError(
+                    f"Expected: revision {kept.revision} of the draft. Received: {draft.revision}."
+                )
             made = draft.model_copy(update={"revision": draft.revision + 1})
             if picture is not None:
                 with written_beside(self._at(device) / _PICTURE) as staged:

@@ -17,7 +17,7 @@ from dashboard.accounts.gate import client_of, require
 from dashboard.accounts.identity import Identity, Role
 from dashboard.editor import draft as drafts
 from dashboard.editor import reference
-from dashboard.editor.draft import Draft, Drafts, Stale
+from dashboard.editor.draft import Draft, Drafts, StaleError
 from dashboard.operator import Operator
 from dashboard.pages import frame
 from dashboard.pages.bodies import content, document, said, sender
@@ -71,7 +71,7 @@ class Editor:
             return await run_in_threadpool(self._save, device, fields)
         except ValidationError as exc:
             raise HTTPException(400) from exc
-        except Stale as exc:
+        except StaleError as exc:
             return said(exc, _CONFLICT)
 
     async def upload(self, request: Request) -> Response:
@@ -95,7 +95,7 @@ class Editor:
         try:
             gtin = gtin14(text.strip())
         except ValueError as exc:
-            return JSONResponse({"error": str(exc)}, 400)
+            return JSONResponse({"error": str(exc)})
         states = await run_in_threadpool(self._states, device.store)
         found = next((one for one in _products(states.values()) if one["gtin"] == gtin), {})
         return JSONResponse({**found, "gtin": gtin})
@@ -124,7 +124,7 @@ class Editor:
         revision = (await document(request, _MOST_DRAFT)).get("revision")
         try:
             answer = await run_in_threadpool(self._send, device, revision)
-        except Stale as exc:
+        except StaleError as exc:
             return said(exc, _CONFLICT)
         except KitError as exc:
             return said(exc, 502)
@@ -201,7 +201,7 @@ class Editor:
     def _send(self, device: DeviceTopics, revision: object) -> dict[str, Any]:
         draft = self._draft(device)
         if draft.revision != revision:
-            raise Stale(f"Expected: revision {draft.revision} of the draft. Received: {revision!r:.20}.")
+            raise StaleError(f"Expected: revision {draft.revision} of the draft. Received: {revision!r:.20}.")
         picture = self._drafts.picture(device) if draft.picture else None
         problems, text = drafts.checked(draft, picture)
         if problems:

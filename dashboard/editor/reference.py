@@ -68,6 +68,6 @@ def encoded(picture: Image) -> bytes:
 
 
 def blank(width: int, height: int) -> bytes:
-    """Return an empty picture as PNG: to check places against where the device keeps the picture to itself."""
+    """Return an empty picture as PNG: to check places where the device keeps its picture to itself."""
     _, data = cv2.imencode(".png", np.zeros((height, width), np.uint8))
     return data.tobytes()

@@ -270,8 +270,9 @@ const actions = { change, pick, picked, bend, worded, focusPicked };
 async function scanned(event) {
   event.preventDefault();
   const { ok, value } = await post(`${here}/product`, { gtin: $("scan-gtin").value });
-  $("scan-said").className = ok ? "quiet" : "problem";
-  if (!ok) {
+  const right = ok && !value.error;
+  $("scan-said").className = right ? "quiet" : "problem";
+  if (!right) {
     $("scan-said").textContent = value.error ?? t("link.away");
     return;
   }

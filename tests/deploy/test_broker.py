@@ -124,8 +124,10 @@ def test_everybody_may_do_what_the_contract_says_and_nothing_else(
 ) -> None:
     other, elsewhere = DeviceTopics("0417", "cam-12-02"), DeviceTopics("0999", "cam-12-01")
     allowed = {
-        "cam-12-01": [OWN.event("restocked"), OWN.state, OWN.health, OWN.reply("ping"), OWN.reported]
-        + [OWN.certificate_request],
+        "cam-12-01": [
+            *(OWN.event("restocked"), OWN.state, OWN.health, OWN.reply("ping"), OWN.reported),
+            OWN.certificate_request,
+        ],
         "svc-recorder": [OWN.ack, other.ack, elsewhere.ack],
         "svc-operator": [OWN.command("ping"), OWN.desired],
         "svc-ca": [OWN.certificate_response, other.certificate_response],
