@@ -167,7 +167,7 @@ def test_a_rollout_outlives_the_machine_that_drives_it(kit: Kit, fleet: Fleet, b
 
 
 @pytest.mark.broker
-def test_a_rollout_outlives_its_broker(kit: Kit, fleet: Fleet, broker: Mosquitto) -> None:
+def test_a_rollout_outlives_its_broker(fleet: Fleet, broker: Mosquitto) -> None:
     """While nothing is heard nothing is decided; afterwards it goes on."""
     devices = simulated(fleet)
     arguments = [*OPERATED, "start", "2", *map(str, options(fleet, broker)), "--soak", "2s"]
