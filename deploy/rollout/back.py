@@ -45,6 +45,8 @@ def way_back(repository: Repository, arch: str, running: int, to: int, now: date
         ConfigError: A new number waits for the targets key, which is not here.
     """
     wanted = repository.release(to, arch)
+    if _same(repository.release(running, arch), wanted):
+        return running
     if to >= running or wanted.downgrade:
         return to
     numbers = repository.numbers()
