@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,15 +36,16 @@ IDS = ("019ab300-17c0-7084-811a-cb00fd72c0a8", "01a207af-17c0-7084-811a-cb00fd72
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Where there is an empty database."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'store.sqlite'}"
+        yield f"sqlite:///{tmp_path / 'store.sqlite'}"
+        return
     found = str(request.getfixturevalue("postgres_url"))
     empty(found)
+    yield found
     # Whatever the test leaves there is not for others.
-    request.addfinalizer(lambda: empty(found))
-    return found
+    empty(found)
 
 
 def empty(url: str) -> None:
