@@ -4,6 +4,7 @@ import { bounds } from "./quads.js";
 import { t } from "./words.js";
 
 const svg = document.getElementById("canvas");
+const FINGER = matchMedia("(pointer: coarse)");
 let ground = null;
 let dragging = null;
 
@@ -29,7 +30,7 @@ function drawPlace(slot, index, { picked, problems }, unit) {
 
 function handles(quad, kind, held, unit) {
   return quad.map(([x, y], corner) =>
-    draw("circle", { class: `handle${held === corner ? " held" : ""}`, cx: x, cy: y, r: unit * 7, tabindex: 0, role: "button", "data-kind": kind, "data-corner": corner, "aria-label": t(`editor.corner.${corner}`) }));
+    draw("circle", { class: `handle${held === corner ? " held" : ""}`, cx: x, cy: y, r: unit * (FINGER.matches ? 13 : 8), tabindex: 0, role: "button", "data-kind": kind, "data-corner": corner, "aria-label": t(`editor.corner.${corner}`) }));
 }
 
 /** Draw everything; `view` has draft, picked, problems (texts by index), grid (or null), cells, held, picture. */
@@ -66,8 +67,8 @@ export function hear(told) {
     const slot = event.target.closest(".place");
     if (handle) dragging = { kind: handle.dataset.kind, corner: Number(handle.dataset.corner) };
     else if (slot) {
-      dragging = { kind: "place" };
-      told.press(Number(slot.dataset.index), event.shiftKey || event.ctrlKey || event.metaKey);
+      dragging = { kind: "place", index: Number(slot.dataset.index), more: event.shiftKey || event.ctrlKey || event.metaKey };
+      told.press(dragging.index, dragging.more);
     } else dragging = { kind: "sweep" };
     Object.assign(dragging, { from, last: from, far: false });
     svg.setPointerCapture(event.pointerId);
