@@ -16,10 +16,12 @@ from dashboard.accounts.command import app as user
 from dashboard.accounts.gate import LOOPBACK, Access
 from dashboard.accounts.records import Accounts
 from dashboard.accounts.tables import beside
+from dashboard.database_command import backup, migrate, quarantine, restore, upkeep
 from dashboard.labelling.command import app as labels
 from dashboard.operator import Operator
 from dashboard.recorder import Recorder
 from dashboard.store import Store
+from dashboard.upkeep import Upkeep, read_age
 from dashboard.web import Hub, build_app
 from edge_agent.contracts.address import Address, address_from_url
 from edge_agent.contracts.command import DefaultCommandGroup, new_app, run_command
@@ -46,8 +48,14 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ca: Annotated[Path | None, typer.Option(help="CA of the broker's certificate (mqtts).")] = None,
     certificate: Annotated[Path | None, typer.Option(help="The recorder's own certificate (mqtts).")] = None,
     key: Annotated[Path | None, typer.Option(help="Its key (mqtts).")] = None,
-    store: Annotated[str, typer.Option(help="Record this store alone; + is every store.")] = "+",
-    name: Annotated[str, typer.Option(help="MQTT client id: one recorder of record.")] = "svc-recorder",
+    stores: Annotated[
+        str,
+        typer.Option("--stores", "--store", help="Record these stores alone: 0417,0418; + is every store."),
+    ] = "+",
+    name: Annotated[
+        str, typer.Option(help="MQTT client id: each recorder has its own, always the same.")
+    ] = "svc-recorder",
+    keep: Annotated[str, typer.Option(help="Age from which on events go: 400d, or forever.")] = "400d",
     no_login: Annotated[
         bool, typer.Option("--no-login", help="Ask for no log-in; on a loopback address alone.")
     ] = False,
@@ -72,7 +80,8 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
 ) -> None:
     """Record every event, acknowledge it to its device, and show the store's live page.
 
-    Run one recorder for each broker: devices forget an event when the recorder says that it has it.
+    Devices forget an event when the recorder says that it has it. One recorder is enough for thousands of
+    devices; several of them may share a database, each with a name and stores of its own.
     Whoever opens the page has to log in: make an account with `shelfkit dashboard user add`.
 
     \b
@@ -83,7 +92,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
           --key recorder.key --database postgresql://kit:secret@db/kit
     """  # noqa: D301 - click needs the character itself to keep the lines
     address = _with_certificates(address_from_url(broker), ca, certificate, key)
-    topics = DeviceTopics(store, "+")
+    subscriptions, age = _subscriptions(stores), read_age(keep)
     root = _root(root_path)
     if no_login and not _is_loopback(host):
         raise UsageError(
@@ -93,6 +102,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
     with contextlib.ExitStack() as stack:
         kept = Store(database)
         stack.callback(kept.close)
+        stack.enter_context(Upkeep(kept, age))
         accounts = Accounts(beside(database))
         stack.callback(accounts.close)
         access = Access(accounts, login=not no_login, hosts=LOOPBACK if no_login else None)
@@ -104,7 +114,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
             Link(
                 address,
                 client_id=name,
-                subscriptions=(topics.event("+"), topics.state, topics.health),
+                subscriptions=subscriptions,
                 session_expiry_s=_SESSION_S,
                 manual_ack=True,
             )
@@ -125,15 +135,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
             log_level="warning",
             timeout_graceful_shutdown=1,
         )
-        server = _Server(settings)
-        stopping = threading.Event()
-        thread = threading.Thread(target=_record, args=(recorder, stopping, server), name="recorder")
-        thread.start()
-        try:
-            server.run()
-        finally:
-            stopping.set()
-            thread.join()
+        _serve(_Server(settings), recorder)
     if recorder.error is not None:
         raise recorder.error
 
@@ -157,6 +159,21 @@ def _beside(database: str) -> Path:
         path = Path(database.removeprefix("sqlite:///"))
         return path.with_name(f"{path.name.removesuffix('.sqlite').removesuffix('.db')}.files")
     return Path("shelfkit.files")
+
+
+# Behind `run`: the first command is the one that runs when none is named.
+for _command in (migrate, backup, restore, upkeep, quarantine):
+    app.command()(_command)
+
+
+def _subscriptions(stores: str) -> tuple[str, ...]:
+    """Return what to subscribe to: everything that the devices of some stores say."""
+    names = [name.strip() for name in stores.split(",")]
+    wrong = [name for name in names if not name or set(name) & set("#/") or ("+" in name and names != ["+"])]
+    if wrong:
+        raise UsageError(f"Expected: --stores like 0417,0418, or +. Received: {stores!r}.")
+    every = [DeviceTopics(name, "+") for name in dict.fromkeys(names)]
+    return tuple(topic for each in every for topic in (each.event("+"), each.state, each.health))
 
 
 def _with_certificates(address: Address, *files: Path | None) -> Address:
@@ -189,6 +206,18 @@ class _Server(uvicorn.Server):
                 host, port = channel.getsockname()[:2]
                 typer.echo(f"http://{host}:{port}", err=False)
         sys.stdout.flush()
+
+
+def _serve(server: _Server, recorder: Recorder) -> None:
+    """Show the page and record, until somebody ends it or either cannot go on."""
+    stopping = threading.Event()
+    thread = threading.Thread(target=_record, args=(recorder, stopping, server), name="recorder")
+    thread.start()
+    try:
+        server.run()
+    finally:
+        stopping.set()
+        thread.join()
 
 
 def _record(recorder: Recorder, stopping: threading.Event, server: uvicorn.Server) -> None:

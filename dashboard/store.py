@@ -1,7 +1,12 @@
-"""What the recorder keeps, in SQLite or PostgreSQL: events, how far each stream is whole, gaps, devices."""
+"""What the recorder keeps, in SQLite or PostgreSQL: events, how far each stream is whole, gaps, devices.
+
+Everything of a batch goes in by a handful of statements, however many devices it came from. A stream
+is whole up to `upto`, which never goes back: it is read under a lock, beside which nobody writes.
+"""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,96 +15,84 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
+from dashboard import schema
+from dashboard.batch import Arrival, Batch, Place, Refusal, Stream
+from dashboard.tables import DEVICES, EVENTS, GAPS, QUARANTINE, STREAMS, month
 from edge_agent.contracts.errors import ServiceError
 
-_METADATA = sa.MetaData()
-_BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+__all__ = ["Arrival", "Batch", "Place", "Refusal", "Store"]
 
-_EVENTS = sa.Table(
-    "event",
-    _METADATA,
-    sa.Column("row", _BIG, primary_key=True, autoincrement=True),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("id", sa.Text, nullable=False),
-    sa.Column("stream", sa.Text, nullable=False),
-    sa.Column("sequence", _BIG, nullable=False),
-    sa.Column("type", sa.Text, nullable=False),
-    sa.Column("subject", sa.Text, nullable=False),
-    sa.Column("received", sa.Text, nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-    sa.UniqueConstraint("source", "id"),
-    sa.Index("event_place", "source", "stream", "sequence"),
-)
-_STREAMS = sa.Table(
-    "stream",
-    _METADATA,
-    sa.Column("source", sa.Text, primary_key=True),
-    sa.Column("stream", sa.Text, primary_key=True),
-    sa.Column("upto", _BIG, nullable=False),
-)
-_GAPS = sa.Table(
-    "gap",
-    _METADATA,
-    sa.Column("source", sa.Text, primary_key=True),
-    sa.Column("stream", sa.Text, primary_key=True),
-    sa.Column("first", _BIG, primary_key=True),
-    sa.Column("last", _BIG, nullable=False),
-    sa.Column("noted", sa.Text, nullable=False),
-)
-_DEVICES = sa.Table(
-    "device",
-    _METADATA,
-    sa.Column("source", sa.Text, primary_key=True),
-    sa.Column("store", sa.Text, nullable=False),
-    sa.Column("device", sa.Text, nullable=False),
-    sa.Column("state", sa.Text),
-    sa.Column("health", sa.Text),
-)
+_CHUNK = 1000
+_LOST, _REFUSED = "lost", "refused"
+_COLUMNS = ("source", "id", "stream", "sequence", "type", "subject", "received", "body")
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """One event as it came in; `body` is its JSON, unchanged."""
+class _Known:
+    """How far a stream is whole, the highest that ever came, and whether both are in the table."""
 
-    source: str
-    id: str
-    stream: str
-    sequence: int
-    type: str
-    subject: str
-    received: str
-    body: str
+    upto: int
+    top: int
+    kept: bool
 
 
 class Store:
-    """The database. Methods that write take the connection of one `transaction`.
+    """The database. Methods that write take the connection of one `writing`.
 
     Args:
         url: `sqlite:///file.sqlite` or `postgresql://user:password@host/name`.
 
     Raises:
-        ServiceError: It cannot be opened.
+        ServiceError: It cannot be opened, or a newer program wrote it.
     """
 
     def __init__(self, url: str) -> None:
-        if url.startswith("postgresql://"):
-            url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        self._engine = schema.open_engine(url)
         try:
-            self._engine = sa.create_engine(url, pool_pre_ping=True)
-            if self._engine.dialect.name == "sqlite":
-                sa.event.listen(self._engine, "connect", _durable)
-            _METADATA.create_all(self._engine)
-        except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as exc:
-            told = str(getattr(exc, "orig", None) or exc).splitlines()[0]
-            raise ServiceError(
-                f"Expected: a database at {_hidden(url)}. Received: {told}.",
-                hint="sqlite:///file.sqlite, or postgresql://user:password@host/name of a running server",
-            ) from exc
+            schema.upgrade(self._engine)
+        except sa.exc.SQLAlchemyError as exc:
+            self._engine.dispose()
+            raise schema.away(url, exc) from exc
+        except ServiceError:
+            self._engine.dispose()
+            raise
+        self._postgres = self._engine.dialect.name == "postgresql"
 
     @property
     def engine(self) -> Engine:
-        """The engine, for transactions."""
+        """The engine, for readers."""
         return self._engine
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """Give a transaction beside which nobody writes."""
+        return schema.writing(self._engine)
+
+    def take(self, connection: Connection, batch: Batch, noted: datetime) -> dict[Stream, int]:
+        """Write a batch; return up to where each stream that it speaks of is whole."""
+        refused = [item.place for item in batch.refusals if item.place is not None]
+        self._quarantine(connection, batch.refusals)
+        self.add(connection, batch.arrivals)
+        came: dict[Stream, set[int]] = {}
+        places = [(item.source, item.stream, item.sequence) for item in batch.arrivals]
+        places += [(place.source, place.stream, place.sequence) for place in refused]
+        for source, stream, sequence in places:
+            came.setdefault((source, stream), set()).add(sequence)
+        asked = {*came, *batch.oldest}
+        if not asked and not batch.latest:
+            return {}
+        known = self._known(connection, asked)
+        late = {key: numbers for key, numbers in came.items() if min(numbers) <= known[key].top}
+        self._close_gaps(connection, late)
+        self._note_refused(connection, refused, noted)
+        reached = {
+            key: self._reached(
+                connection, key, known[key], came.get(key, set()), batch.oldest.get(key), noted
+            )
+            for key in sorted(asked)
+        }
+        self._keep(connection, known, came, reached)
+        self._note_latest(connection, batch.latest)
+        return reached
 
     def add(self, connection: Connection, arrivals: Sequence[Arrival]) -> None:
         """Insert events that are not there yet; one that comes again at another place is moved there.
@@ -109,77 +102,209 @@ class Store:
         """
         if not arrivals:
             return
-        rows = [{name: getattr(item, name) for name in Arrival.__slots__} for item in arrivals]
-        insert = self._insert(_EVENTS)
-        place = {name: getattr(insert.excluded, name) for name in ("stream", "sequence", "body")}
-        elsewhere = _EVENTS.c.stream != insert.excluded.stream
-        moved = insert.on_conflict_do_update(index_elements=["source", "id"], set_=place, where=elsewhere)
-        connection.execute(moved, rows)
+        # Of one that came twice in a batch the last: a statement may touch a row once only.
+        items = list({(item.source, item.id): item for item in arrivals}.values())
+        rows = [[getattr(item, name) for name in _COLUMNS] for item in items]
+        if self._postgres:
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            months = [month(item.id) for item in items]
+            connection.exec_driver_sql(_INSERT_MANY, (*columns, months))
+        else:
+            connection.exec_driver_sql(_INSERT_ONE, [tuple(row) for row in rows])
 
     def advance(self, connection: Connection, source: str, stream: str) -> int:
         """Return, and keep, the highest sequence up to which a stream is whole."""
-        upto = self._upto(connection, source, stream)
-        following: sa.ScalarResult[int] = connection.execute(
-            sa.select(_EVENTS.c.sequence)
-            .where(_EVENTS.c.stream == stream, _EVENTS.c.source == source, _EVENTS.c.sequence > upto)
-            .order_by(_EVENTS.c.sequence)
-        ).scalars()
-        reached = upto
-        for sequence in following:
-            if sequence > reached + 1:
-                break
-            reached = max(reached, sequence)
-        self._set_upto(connection, source, stream, upto, reached)
+        key = (source, stream)
+        known = self._known(connection, {key})
+        # Whoever added events did not say up to where.
+        top = self._top(connection, key)
+        reached = self._whole(connection, key, known[key].upto)
+        self._keep(connection, known, {key: {top}}, {key: reached})
         return reached
 
     def skip_to(self, connection: Connection, source: str, stream: str, oldest: int, noted: datetime) -> int:
         """Acknowledge past what a device no longer has; what was never received is recorded as gaps."""
-        upto = self._upto(connection, source, stream)
-        if oldest > upto + 1:
-            there: sa.ScalarResult[int] = connection.execute(
-                sa.select(_EVENTS.c.sequence)
-                .where(
-                    _EVENTS.c.stream == stream,
-                    _EVENTS.c.source == source,
-                    _EVENTS.c.sequence > upto,
-                    _EVENTS.c.sequence < oldest,
-                )
-                .order_by(_EVENTS.c.sequence)
-            ).scalars()
-            for first, last in _holes(there, upto + 1, oldest - 1):
-                place = {"source": source, "stream": stream, "first": first}
-                values = {**place, "last": last, "noted": noted.isoformat()}
-                connection.execute(self._insert(_GAPS).on_conflict_do_nothing(), values)
-            self._set_upto(connection, source, stream, upto, oldest - 1)
-        return self.advance(connection, source, stream)
-
-    def _upto(self, connection: Connection, source: str, stream: str) -> int:
-        values = {"stream": stream, "source": source, "upto": 0}
-        connection.execute(self._insert(_STREAMS).on_conflict_do_nothing(), values)
-        found: int = connection.execute(
-            sa.select(_STREAMS.c.upto).where(_STREAMS.c.source == source, _STREAMS.c.stream == stream)
-        ).scalar_one()
-        return found
-
-    def _set_upto(self, connection: Connection, source: str, stream: str, before: int, now: int) -> None:
-        if now > before:
-            of = sa.update(_STREAMS).where(_STREAMS.c.source == source, _STREAMS.c.stream == stream)
-            connection.execute(of.values(upto=now))
+        return self.take(connection, Batch(oldest={(source, stream): oldest}), noted)[source, stream]
 
     def note(self, connection: Connection, source: str, store: str, device: str, **latest: str) -> None:
         """Keep the latest `state` or `health` of a device, JSON."""
-        values = {"source": source, "store": store, "device": device, **latest}
-        statement = self._insert(_DEVICES).values(values)
-        connection.execute(statement.on_conflict_do_update(index_elements=["source"], set_=latest))
+        self._note_latest(connection, {source: {"store": store, "device": device, **latest}})
+
+    def _known(self, connection: Connection, asked: Iterable[Stream]) -> "dict[Stream, _Known]":
+        """Return what is known of streams, locked."""
+        found: dict[Stream, _Known] = {}
+        wanted = set(asked)
+        for chunk in _chunks(sorted({source for source, _ in wanted})):
+            query = sa.select(STREAMS).where(STREAMS.c.source.in_(chunk)).order_by(*STREAMS.primary_key)
+            for row in connection.execute(query.with_for_update()):
+                if (row.source, row.stream) in wanted:
+                    key = (row.source, row.stream)
+                    top = self._top(connection, key) if row.top is None else row.top
+                    found[key] = _Known(row.upto, top, kept=row.top is not None)
+        for key in wanted - set(found):
+            found[key] = _Known(0, self._top(connection, key), kept=False)
+        return found
+
+    def _top(self, connection: Connection, key: Stream) -> int:
+        event = EVENTS.c
+        query = sa.select(sa.func.max(event.sequence)).where(event.source == key[0], event.stream == key[1])
+        return int(connection.execute(query).scalar() or 0)
+
+    def _reached(
+        self,
+        connection: Connection,
+        key: Stream,
+        known: "_Known",
+        came: set[int],
+        oldest: int | None,
+        noted: datetime,
+    ) -> int:
+        reached = known.upto
+        while reached + 1 in came:
+            reached += 1
+        if oldest is not None and oldest > reached + 1:
+            holes = _holes(self._there(connection, key, reached, oldest), reached + 1, oldest - 1)
+            places = [(Place(*key, first), last) for first, last in holes]
+            self._note_gaps(connection, places, noted, _LOST)
+            reached = oldest - 1
+        if max(known.top, *came, 0) > reached:
+            return self._whole(connection, key, reached)
+        return reached
+
+    def _whole(self, connection: Connection, key: Stream, upto: int) -> int:
+        """Return how far a stream goes on without a hole behind a place."""
+        reached = upto
+        for sequence in self._there(connection, key, upto, None):
+            if sequence > reached + 1:
+                break
+            reached = max(reached, sequence)
+        return reached
+
+    def _there(self, connection: Connection, key: Stream, after: int, before: int | None) -> Iterator[int]:
+        """Yield the sequences that are there, or known to be refused, in order."""
+        event, gap = EVENTS.c, GAPS.c
+        passed = sa.select(gap.first).where(
+            gap.source == key[0], gap.stream == key[1], gap.reason == _REFUSED
+        )
+        while True:
+            here = sa.select(event.sequence).where(event.source == key[0], event.stream == key[1])
+            here, skipped = here.where(event.sequence > after), passed.where(gap.first > after)
+            if before is not None:
+                here, skipped = here.where(event.sequence < before), skipped.where(gap.first < before)
+            both = here.union(skipped).subquery()
+            query = sa.select(both.c.sequence).order_by(both.c.sequence).limit(_CHUNK)
+            found: list[int] = list(connection.execute(query).scalars())
+            yield from found
+            if len(found) < _CHUNK:
+                return
+            after = found[-1]
+
+    def _note_gaps(
+        self, connection: Connection, places: Sequence[tuple[Place, int]], noted: datetime, reason: str
+    ) -> None:
+        """Record that what lies from a place to a last sequence is missing."""
+        if places:
+            rows = [
+                {
+                    "source": place.source,
+                    "stream": place.stream,
+                    "first": place.sequence,
+                    "last": last,
+                    "noted": noted.isoformat(),
+                    "reason": reason,
+                }
+                for place, last in places
+            ]
+            connection.execute(self._insert(GAPS).on_conflict_do_nothing(), rows)
+
+    def _close_gaps(self, connection: Connection, late: Mapping[Stream, set[int]]) -> None:
+        """Take what came after all out of the gaps."""
+        if not late:
+            return
+        query = sa.select(GAPS).where(GAPS.c.source.in_({source for source, _ in late}))
+        for row in connection.execute(query).all():
+            numbers = late.get((row.source, row.stream), set())
+            there = sorted(number for number in numbers if row.first <= number <= row.last)
+            if not there:
+                continue
+            key = {name: getattr(row, name) for name in ("source", "stream", "first")}
+            connection.execute(sa.delete(GAPS).where(*(GAPS.c[name] == value for name, value in key.items())))
+            rest = [
+                {**key, "first": first, "last": last, "noted": row.noted, "reason": row.reason}
+                for first, last in _holes(there, row.first, row.last)
+            ]
+            if rest:
+                connection.execute(sa.insert(GAPS), rest)
+
+    def _note_refused(self, connection: Connection, places: Sequence[Place], noted: datetime) -> None:
+        """Pass over places whose message is in quarantine: their device would send it for ever."""
+        missing = []
+        for place in places:
+            event, gap = EVENTS.c, GAPS.c
+            mine = (event.source == place.source, event.stream == place.stream)
+            here = sa.select(event.row).where(*mine, event.sequence == place.sequence)
+            told = sa.select(gap.first).where(
+                gap.source == place.source,
+                gap.stream == place.stream,
+                gap.first <= place.sequence,
+                gap.last >= place.sequence,
+            )
+            if connection.execute(here).first() is None and connection.execute(told).first() is None:
+                missing.append((place, place.sequence))
+        self._note_gaps(connection, missing, noted, _REFUSED)
+
+    def _keep(
+        self,
+        connection: Connection,
+        known: "Mapping[Stream, _Known]",
+        came: Mapping[Stream, set[int]],
+        reached: Mapping[Stream, int],
+    ) -> None:
+        rows = []
+        for key, upto in reached.items():
+            before = known[key]
+            top = max(before.top, upto, *came.get(key, ()))
+            if not before.kept or (upto, top) != (before.upto, before.top):
+                rows.append({"source": key[0], "stream": key[1], "upto": upto, "top": top})
+        if rows:
+            insert = self._insert(STREAMS)
+            latest = {name: insert.excluded[name] for name in ("upto", "top")}
+            changed = insert.on_conflict_do_update(index_elements=["source", "stream"], set_=latest)
+            connection.execute(changed, rows)
+
+    def _quarantine(self, connection: Connection, refusals: Sequence[Refusal]) -> None:
+        if refusals:
+            rows = [
+                {
+                    "received": item.received,
+                    "topic": item.topic,
+                    "reason": item.reason,
+                    "size": len(item.body),
+                    "body": item.body[:QUARANTINED_BYTES],
+                }
+                for item in refusals
+            ]
+            connection.execute(sa.insert(QUARANTINE), rows)
+            # A device that sends nothing else must not fill the disk.
+            newest = sa.select(sa.func.max(QUARANTINE.c.row)).scalar_subquery()
+            connection.execute(sa.delete(QUARANTINE).where(QUARANTINE.c.row <= newest - MOST_QUARANTINED))
+
+    def _note_latest(self, connection: Connection, latest: Mapping[str, Mapping[str, str]]) -> None:
+        by_shape: dict[tuple[str, ...], list[dict[str, str]]] = {}
+        for source, values in latest.items():
+            by_shape.setdefault(tuple(values), []).append({"source": source, **values})
+        for shape, rows in by_shape.items():
+            insert = self._insert(DEVICES)
+            changed = {name: insert.excluded[name] for name in shape if name in {"state", "health"}}
+            connection.execute(insert.on_conflict_do_update(index_elements=["source"], set_=changed), rows)
 
     def _insert(self, table: sa.Table) -> Any:  # noqa: ANN401 - one of two dialects' own classes
-        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
-        return dialect.insert(table)
+        return (postgresql if self._postgres else sqlite).insert(table)
 
     def devices(self) -> list[dict[str, Any]]:
         """Return every device with its latest state and health."""
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(_DEVICES).order_by(_DEVICES.c.store, _DEVICES.c.device))
+            rows = connection.execute(sa.select(DEVICES).order_by(DEVICES.c.store, DEVICES.c.device))
             return [
                 {
                     "store": row.store,
@@ -192,11 +317,11 @@ class Store:
 
     def events(self, after: int, limit: int) -> list[dict[str, Any]]:
         """Return events behind a row, oldest first; with a negative `after`, the latest ones."""
-        query = sa.select(_EVENTS.c.row, _EVENTS.c.received, _EVENTS.c.body).limit(limit)
+        query = sa.select(EVENTS.c.row, EVENTS.c.received, EVENTS.c.body).limit(limit)
         if after < 0:
-            query = query.order_by(_EVENTS.c.row.desc())
+            query = query.order_by(EVENTS.c.row.desc())
         else:
-            query = query.where(_EVENTS.c.row > after).order_by(_EVENTS.c.row)
+            query = query.where(EVENTS.c.row > after).order_by(EVENTS.c.row)
         with self._engine.connect() as connection:
             rows = [
                 {"row": row.row, "received": row.received, "event": json.loads(row.body)}
@@ -205,21 +330,41 @@ class Store:
         return rows[::-1] if after < 0 else rows
 
     def gaps(self) -> list[dict[str, Any]]:
-        """Return what is known to be lost."""
+        """Return what is known to be lost, and why."""
+        return self._rows(sa.select(GAPS).order_by(GAPS.c.source, GAPS.c.stream, GAPS.c.first))
+
+    def quarantined(self, limit: int) -> list[dict[str, Any]]:
+        """Return the latest messages that were none, newest first."""
+        return self._rows(sa.select(QUARANTINE).order_by(QUARANTINE.c.row.desc()).limit(limit))
+
+    def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with self._engine.connect() as connection:
-            rows = connection.execute(
-                sa.select(_GAPS).order_by(_GAPS.c.source, _GAPS.c.stream, _GAPS.c.first)
-            )
-            return [dict(row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for it
+            return [dict(row) for row in connection.execute(query).mappings()]
 
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
 
 
-def _durable(connection: Any, _record: object) -> None:  # noqa: ANN401 - SQLAlchemy's signature
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
-        connection.execute(f"PRAGMA {pragma}")
+QUARANTINED_BYTES = 64 * 1024
+MOST_QUARANTINED = 10_000
+
+_MOVED = "DO UPDATE SET stream = excluded.stream, sequence = excluded.sequence, body = excluded.body"
+_INSERT_ONE = (
+    f"INSERT INTO event ({', '.join(_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - names of ours
+    f" ON CONFLICT (source, id) {_MOVED} WHERE event.stream <> excluded.stream"
+)
+_INSERT_MANY = (
+    f"INSERT INTO event ({', '.join(_COLUMNS)}, month)"  # noqa: S608 - names of ours
+    " SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[],"
+    " %s::text[], %s::text[], %s::int[])"
+    f" ON CONFLICT (source, id, month) {_MOVED} WHERE event.stream <> excluded.stream"
+)
+
+
+def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    for first in range(0, len(items), _CHUNK):
+        yield items[first : first + _CHUNK]
 
 
 def _holes(there: Iterable[int], first: int, last: int) -> list[tuple[int, int]]:
@@ -230,11 +375,3 @@ def _holes(there: Iterable[int], first: int, last: int) -> list[tuple[int, int]]
             holes.append((begin, sequence - 1))
         begin = max(begin, sequence + 1)
     return holes
-
-
-def _hidden(url: str) -> str:
-    """Return a URL fit to be shown: without its password."""
-    try:
-        return sa.make_url(url).render_as_string(hide_password=True)
-    except sa.exc.ArgumentError:
-        return repr(url)

@@ -26,7 +26,7 @@ function soon() {
     for (const name of changed) drawCard(devices.get(name));
     changed.clear();
     drawTasks();
-  }, 16);
+  }, 8);
 }
 
 function facings(product) {
@@ -154,6 +154,8 @@ $("print").addEventListener("click", () => window.print());
 window.addEventListener("beforeprint", () => ($("printed").textContent = now()));
 listen($("main").dataset.live, {
   device: (device) => {
+    // What stays the same is sent once.
+    if (device.state && !device.state.planogram) device.state.planogram = devices.get(device.device).state.planogram;
     devices.set(device.device, device);
     changed.add(device.device);
     soon();

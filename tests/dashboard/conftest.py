@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
 
 from dashboard.store import Store
+from dashboard.tables import METADATA
 from tests.conftest import missing
 from tests.dashboard.pages import BROWSER
 from tests.databases import find_postgres, postgres
@@ -34,7 +35,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     else:
         made = Store(str(request.getfixturevalue("postgres_url")))
         with made.engine.begin() as connection:
-            for table in ("event", "stream", "gap", "device"):
+            for table in METADATA.tables:
                 connection.exec_driver_sql(f"TRUNCATE {table}")
     yield made
     made.close()

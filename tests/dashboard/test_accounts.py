@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from dashboard.accounts.people import hashed
 from dashboard.accounts.records import Accounts
 from dashboard.accounts.tables import beside
 from dashboard.accounts.throttle import Throttle
+from dashboard.pages import live, stores
 from dashboard.store import Store
 from dashboard.web import Hub, build_app
 from edge_agent.contracts.errors import UsageError
@@ -178,6 +180,22 @@ def test_another_role_another_password_and_no_account_hold_at_once(house: House)
     client = house.member("viewer")
     house.accounts.people.remove("viewer")
     assert client.get("/").status_code == 303
+
+
+def test_an_open_page_is_told_no_more_when_its_account_is_gone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "_ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr(live, "_IDLE_S", 0.05)
+    client = house.member("viewer")
+    leaving = threading.Timer(1.0, house.accounts.people.remove, ["viewer"])
+    leaving.start()
+    # The answer is there when the stream has ended: it would go on for ever.
+    answer = client.get("/stores/0417/live")
+    leaving.join()
+    assert answer.status_code == 200
+    assert "event: device" in answer.text
+    assert client.get("/stores/0417/live").status_code == 303
 
 
 def test_guessing_is_slowed_down(house: House) -> None:

@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from dashboard.accounts.gate import Access
 from dashboard.accounts.records import Accounts, StoreSetting
 from dashboard.pages import clock, language
 from dashboard.store import Arrival, Store
+from dashboard.tables import DEVICES
 from dashboard.web import Hub, build_app
 from edge_agent.contracts import events
 from edge_agent.contracts.times import rfc3339
@@ -184,11 +186,19 @@ def test_a_page_of_ten_thousand_devices_is_a_page(tmp_path: Path) -> None:
     """No limit in seconds: it must not send or hold all of them."""
     store = Store(f"sqlite:///{tmp_path / 'd.sqlite'}")
     text = json.dumps(snapshot())
+    names = [f"cam-{number:05d}" for number in range(10_000)]
+    rows = [
+        {
+            "source": events.source("1", name),
+            "store": "1",
+            "device": name,
+            "health": json.dumps(health(outbox_age_s=number % 977)),
+            "state": text,
+        }
+        for number, name in enumerate(names)
+    ]
     with store.engine.begin() as connection:
-        for number in range(10_000):
-            name = f"cam-{number:05d}"
-            said = json.dumps(health(outbox_age_s=number % 977))
-            store.note(connection, events.source("1", name), "1", name, health=said, state=text)
+        connection.execute(sa.insert(DEVICES), rows)
     visitor = Visitor(build_app(store, Hub(), lambda: True, access()))
     begin = time.perf_counter()
     answer = visitor.get("/fleet?sort=-age&page=50")

@@ -1,0 +1,57 @@
+"""What the recorder takes into its database by one commit."""
+
+from dataclasses import dataclass, field
+
+Stream = tuple[str, str]
+"""Source and stream id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One event as it came in; `body` is its JSON, unchanged."""
+
+    source: str
+    id: str
+    stream: str
+    sequence: int
+    type: str
+    subject: str
+    received: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One sequence of one stream."""
+
+    source: str
+    stream: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A message that is none; `place` is where it stood in its stream, where that could be read."""
+
+    received: str
+    topic: str
+    reason: str
+    body: bytes
+    place: Place | None = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """What goes in by one commit.
+
+    Attributes:
+        arrivals: Events in the order of their coming.
+        refusals: What goes into quarantine.
+        oldest: Of snapshots: the first sequence that a device still has.
+        latest: `state` or `health` of devices, by source, with `store` and `device`.
+    """
+
+    arrivals: list[Arrival] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    oldest: dict[Stream, int] = field(default_factory=dict)
+    latest: dict[str, dict[str, str]] = field(default_factory=dict)

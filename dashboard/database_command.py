@@ -1,0 +1,129 @@
+"""`shelfkit dashboard migrate | backup | restore | quarantine | upkeep`: the recorder's database by hand."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dashboard import backup as copies
+from dashboard import schema
+from dashboard.store import Store
+from dashboard.upkeep import look_after, read_age
+from edge_agent.contracts.command import print_json
+
+Database = Annotated[str, typer.Option(help="sqlite:///FILE or postgresql://user:password@host/name.")]
+Json = Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")]
+
+DEFAULT = "sqlite:///shelfkit.sqlite"
+
+
+def migrate(database: Database = DEFAULT, as_json: Json = False) -> None:
+    """Bring a database to the version of this program. A recorder does it by itself when it starts.
+
+    \b
+    Examples:
+      shelfkit dashboard migrate --database postgresql://kit:secret@db/kit
+    """  # noqa: D301 - click needs the character itself to keep the lines
+    engine = schema.open_engine(database)
+    try:
+        steps = schema.upgrade(engine)
+        found = schema.version(engine)
+    finally:
+        engine.dispose()
+    if as_json:
+        print_json({"version": found, "steps": steps})
+    else:
+        typer.echo(f"version {found}" + (f", was brought there by {', '.join(steps)}" if steps else ""))
+
+
+def backup(
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    database: Database = DEFAULT,
+    as_json: Json = False,
+) -> None:
+    """Write everything that the recorder has into one SQLite file, while it goes on recording.
+
+    The same file whichever database it comes from; `restore` brings it into either.
+
+    \b
+    Examples:
+      shelfkit dashboard backup recorder-backup.sqlite
+      shelfkit dashboard backup recorder-backup.sqlite --database postgresql://kit:secret@db/kit
+    """  # noqa: D301 - click needs the character itself to keep the lines
+    _tell(_with(database, lambda store: copies.backup(store, out)), as_json)
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(help="A file that `backup` has written.")],
+    database: Database = DEFAULT,
+    as_json: Json = False,
+) -> None:
+    """Bring a backup into a new, empty database: SQLite or PostgreSQL, whichever it came from.
+
+    What came after the backup was acknowledged already: devices no longer have it, and it shows as gaps.
+
+    \b
+    Examples:
+      shelfkit dashboard restore recorder-backup.sqlite --database sqlite:///new.sqlite
+      shelfkit dashboard restore recorder-backup.sqlite --database postgresql://kit:secret@db/kit
+    """  # noqa: D301 - click needs the character itself to keep the lines
+    _tell(_with(database, lambda store: copies.restore(source, store)), as_json)
+
+
+def upkeep(
+    database: Database = DEFAULT,
+    keep: Annotated[str, typer.Option(help="Age from which on events go: 400d, or forever.")] = "forever",
+    as_json: Json = False,
+) -> None:
+    """Roll up the days that are over, prepare months, remove what is old: once, now.
+
+    A recorder does it every hour by itself.
+
+    \b
+    Examples:
+      shelfkit dashboard upkeep --keep 400d
+    """  # noqa: D301 - click needs the character itself to keep the lines
+    age = read_age(keep)
+    _tell(_with(database, lambda store: look_after(store, age, datetime.now(UTC))), as_json)
+
+
+def quarantine(
+    database: Database = DEFAULT,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The latest so many.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show messages that devices sent and that were none, newest first, with the reason.
+
+    \b
+    Examples:
+      shelfkit dashboard quarantine
+      shelfkit dashboard quarantine --limit 1000 --json
+    """  # noqa: D301 - click needs the character itself to keep the lines
+    store = Store(database)
+    try:
+        found = store.quarantined(limit)
+    finally:
+        store.close()
+    if as_json:
+        shown = [{**row, "body": row["body"].decode("utf-8", "replace")} for row in found]
+        print_json({"quarantine": shown})
+        return
+    for row in found:
+        typer.echo(f"{row['received']}  {row['topic']!r}  {row['size']} bytes\n  {row['reason']!r}")
+
+
+def _with(database: str, work: Callable[[Store], dict[str, int]]) -> dict[str, int]:
+    store = Store(database)
+    try:
+        return work(store)
+    finally:
+        store.close()
+
+
+def _tell(counts: dict[str, int], as_json: bool) -> None:  # noqa: FBT001 - the option itself
+    if as_json:
+        print_json(counts)
+    else:
+        typer.echo(", ".join(f"{name} {count}" for name, count in counts.items()))

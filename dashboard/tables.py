@@ -1,0 +1,93 @@
+"""The recorder's tables as they are now; `dashboard/migrations` brings older databases here.
+
+On PostgreSQL `event` has one column more, `month`, by which it is partitioned. The month is taken from
+the id alone (a UUIDv7 says when it was made), so an event that comes twice falls into one partition,
+and (source, id, month) is as unique as (source, id).
+"""
+
+import uuid
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+METADATA = sa.MetaData()
+BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+NO_MONTH = 0
+_UUID7 = 7
+
+
+def _text(name: str, *, primary_key: bool = False, nullable: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, primary_key=primary_key, nullable=nullable)
+
+
+EVENTS = sa.Table(
+    "event",
+    METADATA,
+    sa.Column("row", BIG, primary_key=True, autoincrement=True),
+    *map(_text, ("source", "id", "stream")),
+    sa.Column("sequence", BIG, nullable=False),
+    *map(_text, ("type", "subject", "received", "body")),
+    sa.UniqueConstraint("source", "id"),
+    sa.Index("event_place", "source", "stream", "sequence"),
+    sa.Index("event_time", "source", "received"),
+)
+STREAMS = sa.Table(
+    "stream",
+    METADATA,
+    _text("source", primary_key=True),
+    _text("stream", primary_key=True),
+    sa.Column("upto", BIG, nullable=False),
+    # The highest sequence that ever came: while it is not beyond `upto` nothing waits behind a hole.
+    sa.Column("top", BIG),
+)
+GAPS = sa.Table(
+    "gap",
+    METADATA,
+    _text("source", primary_key=True),
+    _text("stream", primary_key=True),
+    sa.Column("first", BIG, primary_key=True),
+    sa.Column("last", BIG, nullable=False),
+    _text("noted"),
+    _text("reason", nullable=True),
+)
+DEVICES = sa.Table(
+    "device",
+    METADATA,
+    _text("source", primary_key=True),
+    *map(_text, ("store", "device")),
+    _text("state", nullable=True),
+    _text("health", nullable=True),
+)
+QUARANTINE = sa.Table(
+    "quarantine",
+    METADATA,
+    sa.Column("row", BIG, primary_key=True, autoincrement=True),
+    *map(_text, ("received", "topic", "reason")),
+    sa.Column("size", BIG, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+AVAILABILITY = sa.Table(
+    "availability",
+    METADATA,
+    _text("source", primary_key=True),
+    _text("subject", primary_key=True),
+    _text("day", primary_key=True),
+    *map(_text, ("store", "shelf", "about", "name")),
+    *(
+        sa.Column(name, sa.Integer, nullable=False)
+        for name in ("available_s", "low_s", "missing_s", "other_s", "events")
+    ),
+    _text("last"),
+    sa.Index("availability_day", "store", "day"),
+)
+PROGRESS = sa.Table("progress", METADATA, _text("name", primary_key=True), sa.Column("row", BIG))
+
+
+def month(identity: str) -> int:
+    """Return the month in which an id was made, as 202611; 0 where it does not say."""
+    try:
+        value = uuid.UUID(identity)
+        made = datetime.fromtimestamp((value.int >> 80) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return NO_MONTH
+    return made.year * 100 + made.month if value.version == _UUID7 else NO_MONTH

@@ -1,0 +1,176 @@
+"""What is old goes, days are counted and kept, months get tables, backups come back in either database."""
+
+import json
+import uuid
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from dashboard import backup as copies
+from dashboard.availability import Turn, days
+from dashboard.retention import prepare_months, purge
+from dashboard.rollup import roll_up
+from dashboard.store import Arrival, Store
+from dashboard.tables import AVAILABILITY
+from edge_agent.contracts.errors import DataError
+from edge_agent.contracts.times import rfc3339
+
+SOURCE, STREAM, SUBJECT = "/stores/0417/devices/cam", "ab" * 16, "shelf/12/product/milk"
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def identity(at: datetime, number: int) -> str:
+    return str(uuid.UUID(int=(int(at.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62) | number))
+
+
+def product(sequence: int, at: datetime, kind: str, received: datetime | None = None) -> Arrival:
+    """An event as it was made at a time, and as it came then or later."""
+    body = {"type": f"shelfkit.product.{kind}.v1", "time": rfc3339(at), "data": {"since": rfc3339(at)}}
+    came = rfc3339(received or at)
+    name = identity(at, sequence)
+    return Arrival(SOURCE, name, STREAM, sequence, body["type"], SUBJECT, came, json.dumps(body))  # type: ignore[arg-type]
+
+
+def take(store: Store, *arrivals: Arrival) -> None:
+    with store.writing() as connection:
+        store.add(connection, arrivals)
+        store.advance(connection, SOURCE, STREAM)
+
+
+def rolled(store: Store) -> dict[str, tuple[int, int, int, int]]:
+    with store.engine.connect() as connection:
+        rows = connection.execute(sa.select(AVAILABILITY).order_by(AVAILABILITY.c.day))
+        return {row.day: (row.available_s, row.low_s, row.missing_s, row.events) for row in rows}
+
+
+def test_a_day_is_the_sum_of_what_held_in_it() -> None:
+    noon = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    turns = [
+        Turn(noon, "out"),
+        Turn(noon - 30 * HOUR, "ok"),
+        Turn(noon + HOUR, "ok"),
+        Turn(noon + 2 * HOUR, "low"),
+    ]
+    one, two = days("", turns, date(2026, 11, 20), date(2026, 11, 22))
+    assert (one.available_s, one.missing_s, one.low_s) == (13 * 3600, 3600, 10 * 3600)
+    assert (two.low_s, two.events, two.last) == (86400, 0, "low")
+    (unknown,) = days("", [Turn(noon, "ok")], date(2026, 11, 20), date(2026, 11, 21))
+    assert (unknown.available_s, unknown.missing_s) == (43200, 0)
+
+
+def test_days_are_rolled_up_and_again_where_events_come_late(store: Store) -> None:
+    begin = NOW - 72 * HOUR
+    take(store, product(1, begin, "restocked"), product(2, NOW - HOUR, "low-stock"))
+    assert roll_up(store, NOW) == 3
+    assert rolled(store) == {
+        "2026-11-23": (43200, 0, 0, 1),
+        "2026-11-24": (86400, 0, 0, 0),
+        "2026-11-25": (86400, 0, 0, 0),
+    }
+    late = [
+        product(3, begin + 24 * HOUR, "out-of-stock", NOW),
+        product(4, begin + 25 * HOUR, "restocked", NOW),
+    ]
+    take(store, *late)
+    roll_up(store, NOW)
+    assert rolled(store)["2026-11-24"] == (82800, 0, 3600, 2)
+    assert rolled(store)["2026-11-25"] == (86400, 0, 0, 0)
+    roll_up(store, NOW + 24 * HOUR)
+    assert rolled(store)["2026-11-26"] == (11 * 3600, 13 * 3600, 0, 1)
+
+
+def test_a_snapshot_repairs_the_days_of_what_was_lost(store: Store) -> None:
+    take(store, product(1, NOW - 72 * HOUR, "restocked"))
+    out = {"label": "milk", "state": "out", "since": rfc3339(NOW - 24 * HOUR)}
+    with store.writing() as connection:
+        state = json.dumps({"shelf": "12", "products": [out], "slots": {}})
+        store.note(connection, SOURCE, "0417", "cam", state=state)
+    roll_up(store, NOW)
+    assert rolled(store)["2026-11-25"] == (43200, 0, 43200, 1)
+
+
+def test_what_is_old_goes_and_what_waits_behind_a_hole_stays(store: Store) -> None:
+    old, young = NOW - timedelta(days=500), NOW - timedelta(days=5)
+    prepare_months(store, old)
+    take(store, product(1, old, "restocked"), product(2, old, "low-stock"), product(4, old, "restocked"))
+    take(store, product(6, young, "restocked"))
+    roll_up(store, NOW)
+    assert purge(store, timedelta(days=400), NOW) == 2
+    with store.engine.connect() as connection:
+        left = connection.exec_driver_sql("SELECT sequence FROM event ORDER BY sequence").scalars()
+        assert list(left) == [4, 6]
+    take(store, product(3, young, "low-stock"), product(5, young, "low-stock"))
+    with store.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT upto FROM stream").scalar() == 6
+    assert min(rolled(store)) >= "2025-10-22"
+
+
+def test_months_have_tables_and_what_came_before_moves_there(postgres_url: str) -> None:
+    store = Store(postgres_url)
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("TRUNCATE event, stream, gap, device, availability, progress")
+    past = datetime(2024, 2, 10, tzinfo=UTC)
+    strange = product(3, NOW, "restocked")
+    take(store, product(1, past, "restocked"), product(2, NOW, "restocked"))
+    take(store, Arrival(SOURCE, "no-uuid", STREAM, 3, strange.type, SUBJECT, strange.received, strange.body))
+    before = store.events(0, 9)
+    made = prepare_months(store, NOW)
+    assert {"event_202402", "event_202611", "event_202612", "event_202701"} <= {
+        *made,
+        "event_202611",
+        "event_202612",
+        "event_202701",
+    }
+    assert store.events(0, 9) == before
+    with store.engine.connect() as connection:
+        count = {
+            name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar()  # noqa: S608
+            for name in ("event_202402", "event_202611", "event_other")
+        }
+    assert count == {"event_202402": 1, "event_202611": 1, "event_other": 1}
+    take(store, product(1, past, "restocked"), product(2, NOW, "restocked"))
+    assert len(store.events(0, 9)) == 3
+    assert prepare_months(store, NOW) == []
+    purge(store, timedelta(days=400), past + timedelta(days=500))
+    with store.engine.connect() as connection:
+        assert not sa.inspect(connection).has_table("event_202402")
+    store.close()
+
+
+def test_a_backup_comes_back_in_either_database(store: Store, tmp_path: Path, postgres_url: str) -> None:
+    take(store, *(product(number, NOW + number * HOUR, "restocked") for number in (1, 2, 3, 5)))
+    with store.writing() as connection:
+        store.skip_to(connection, SOURCE, STREAM, 5, NOW)
+        store.note(connection, SOURCE, "0417", "cam", health='{"status": "online"}')
+    roll_up(store, NOW + 48 * HOUR)
+    events, gaps, devices, daily = store.events(0, 99), store.gaps(), store.devices(), rolled(store)
+    out = tmp_path / "backup.sqlite"
+    counts = copies.backup(store, out)
+    assert (counts["event"], counts["gap"], counts["device"]) == (4, 1, 1)
+    assert sorted(path.name for path in tmp_path.iterdir() if "backup" in path.name) == ["backup.sqlite"]
+    with pytest.raises(DataError, match="empty database"):
+        copies.restore(out, store)
+    other = Store(postgres_url)
+    with other.engine.begin() as connection:
+        connection.exec_driver_sql("TRUNCATE event, stream, gap, device, availability, progress, quarantine")
+    for target in (Store(f"sqlite:///{tmp_path / 'again.sqlite'}"), other):
+        assert copies.restore(out, target) == counts
+        assert (target.events(0, 99), target.gaps(), target.devices()) == (events, gaps, devices)
+        assert rolled(target) == daily
+        take(target, product(6, NOW, "low-stock"))
+        assert target.events(0, 99)[-1]["row"] > events[-1]["row"]
+        target.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 500])
+def test_what_is_no_backup_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x").write_bytes(content)
+    target = Store(f"sqlite:///{tmp_path / 'new.sqlite'}")
+    with pytest.raises(DataError, match="backup"):
+        copies.restore(tmp_path / "x", target)
+    with pytest.raises(DataError, match="no file"):
+        copies.restore(tmp_path / "y", target)
+    target.close()
