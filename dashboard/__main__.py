@@ -136,19 +136,12 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
             log_level="warning",
             timeout_graceful_shutdown=1,
         )
-        server = _Server(settings)
-        stopping = threading.Event()
-        thread = threading.Thread(target=_record, args=(recorder, stopping, server), name="recorder")
-        thread.start()
-        try:
-            server.run()
-        finally:
-            stopping.set()
-            thread.join()
+        _serve(_Server(settings), recorder)
     if recorder.error is not None:
         raise recorder.error
 
 
+<<<<<<< HEAD
 # Behind `run`: the first command is the one that runs when none is named.
 for _command in (migrate, backup, restore, upkeep, quarantine):
     app.command()(_command)
@@ -164,6 +157,8 @@ def _subscriptions(stores: str) -> tuple[str, ...]:
     return tuple(topic for each in every for topic in (each.event("+"), each.state, each.health))
 
 
+=======
+>>>>>>> 7828367c1543bdef5b3d7013e6331b7bea7da06f
 def _operator(
     url: str | None, ca: Path | None, certificate: Path | None, key: Path | None
 ) -> Operator | None:
@@ -183,6 +178,24 @@ def _beside(database: str) -> Path:
         path = Path(database.removeprefix("sqlite:///"))
         return path.with_name(f"{path.name.removesuffix('.sqlite').removesuffix('.db')}.files")
     return Path("shelfkit.files")
+<<<<<<< HEAD
+=======
+
+
+# Behind `run`: the first command is the one that runs when none is named.
+for _command in (migrate, backup, restore, upkeep, quarantine):
+    app.command()(_command)
+
+
+def _subscriptions(stores: str) -> tuple[str, ...]:
+    """Return what to subscribe to: everything that the devices of some stores say."""
+    names = [name.strip() for name in stores.split(",")]
+    wrong = [name for name in names if not name or set(name) & set("#/") or ("+" in name and names != ["+"])]
+    if wrong:
+        raise UsageError(f"Expected: --stores like 0417,0418, or +. Received: {stores!r}.")
+    every = [DeviceTopics(name, "+") for name in dict.fromkeys(names)]
+    return tuple(topic for each in every for topic in (each.event("+"), each.state, each.health))
+>>>>>>> 7828367c1543bdef5b3d7013e6331b7bea7da06f
 
 
 def _with_certificates(address: Address, *files: Path | None) -> Address:
@@ -215,6 +228,18 @@ class _Server(uvicorn.Server):
                 host, port = channel.getsockname()[:2]
                 typer.echo(f"http://{host}:{port}", err=False)
         sys.stdout.flush()
+
+
+def _serve(server: _Server, recorder: Recorder) -> None:
+    """Show the page and record, until somebody ends it or either cannot go on."""
+    stopping = threading.Event()
+    thread = threading.Thread(target=_record, args=(recorder, stopping, server), name="recorder")
+    thread.start()
+    try:
+        server.run()
+    finally:
+        stopping.set()
+        thread.join()
 
 
 def _record(recorder: Recorder, stopping: threading.Event, server: uvicorn.Server) -> None:

@@ -213,9 +213,9 @@ def checked_state(state: object) -> str:
     Raises:
         DataError: There is no such state.
     """
-    if state not in {"open", "labelled", "skipped"}:
+    if not isinstance(state, str) or state not in {"open", "labelled", "skipped"}:
         raise DataError(f"Expected: open, labelled or skipped. Received: {state!r:.40}.")
-    return str(state)
+    return state
 
 
 def _patient(connection: sa.PoolProxiedConnection, _record: object) -> None:

@@ -4,6 +4,7 @@ import { bounds } from "./quads.js";
 import { t } from "./words.js";
 
 const svg = document.getElementById("canvas");
+const FINGER = matchMedia("(pointer: coarse)");
 let ground = null;
 let dragging = null;
 
@@ -20,16 +21,17 @@ function drawPlace(slot, index, { picked, problems }, unit) {
   const [left, top, right, bottom] = bounds([slot.quad]);
   const name = t("editor.slot.of", { id: slot.id, product: slot.product || t("editor.unassigned") });
   const group = draw("g", { class: `place${picked.has(index) ? " picked" : ""}${wrong.length ? " wrong" : ""}`, "data-index": index, tabindex: picked.has(index) || (!picked.size && index === 0) ? 0 : -1, role: "button", "aria-pressed": picked.has(index), "aria-label": [name, ...wrong].join("; ") });
-  group.append(draw("title", {}, [name, ...wrong].join("\n")), draw("polygon", { class: "edge", points: points(slot.quad), "vector-effect": "non-scaling-stroke" }), draw("polygon", { points: points(slot.quad) }));
+  group.append(draw("polygon", { class: "edge", points: points(slot.quad), "vector-effect": "non-scaling-stroke" }), draw("polygon", { points: points(slot.quad) }));
   const size = Math.max(Math.min((right - left) / 3.2, (bottom - top) / 3, unit * 26), unit * 9);
-  group.append(draw("text", { x: (left + right) / 2, y: (top + bottom) / 2, "font-size": size }, `${wrong.length ? "! " : ""}${slot.id}`));
-  if (slot.product) group.append(draw("text", { x: (left + right) / 2, y: (top + bottom) / 2 + size, "font-size": size * 0.6 }, slot.product.length > 14 ? `${slot.product.slice(0, 13)}…` : slot.product));
-  return group;
+  // Beside the button: what it is called says all of this, and in whole words.
+  const words = draw("g", { "aria-hidden": "true" }, draw("text", { x: (left + right) / 2, y: (top + bottom) / 2, "font-size": size }, `${wrong.length ? "! " : ""}${slot.id}`));
+  if (slot.product) words.append(draw("text", { x: (left + right) / 2, y: (top + bottom) / 2 + size, "font-size": size * 0.6 }, slot.product.length > 14 ? `${slot.product.slice(0, 13)}…` : slot.product));
+  return [group, words];
 }
 
 function handles(quad, kind, held, unit) {
   return quad.map(([x, y], corner) =>
-    draw("circle", { class: `handle${held === corner ? " held" : ""}`, cx: x, cy: y, r: unit * 7, tabindex: 0, role: "button", "data-kind": kind, "data-corner": corner, "aria-label": t(`editor.corner.${corner}`) }));
+    draw("circle", { class: `handle${held === corner ? " held" : ""}`, cx: x, cy: y, r: unit * (FINGER.matches ? 13 : 8), tabindex: 0, role: "button", "data-kind": kind, "data-corner": corner, "aria-label": t(`editor.corner.${corner}`) }));
 }
 
 /** Draw everything; `view` has draft, picked, problems (texts by index), grid (or null), cells, held, picture. */
@@ -46,7 +48,7 @@ export function drawCanvas(view) {
   }
   ground.setAttribute("width", width);
   ground.setAttribute("height", height);
-  const parts = view.draft.slots.map((slot, index) => drawPlace(slot, index, view, unit));
+  const parts = view.draft.slots.flatMap((slot, index) => drawPlace(slot, index, view, unit));
   const [only] = view.picked;
   const one = view.picked.size === 1 && !view.grid ? handles(view.draft.slots[only].quad, "slot", view.held, unit) : [];
   const cells = view.cells.map((cell) => draw("polygon", { class: "cell", points: points(cell.quad) }));
@@ -66,8 +68,8 @@ export function hear(told) {
     const slot = event.target.closest(".place");
     if (handle) dragging = { kind: handle.dataset.kind, corner: Number(handle.dataset.corner) };
     else if (slot) {
-      dragging = { kind: "place" };
-      told.press(Number(slot.dataset.index), event.shiftKey || event.ctrlKey || event.metaKey);
+      dragging = { kind: "place", index: Number(slot.dataset.index), more: event.shiftKey || event.ctrlKey || event.metaKey };
+      told.press(dragging.index, dragging.more);
     } else dragging = { kind: "sweep" };
     Object.assign(dragging, { from, last: from, far: false });
     svg.setPointerCapture(event.pointerId);

@@ -220,6 +220,8 @@ hear({
   },
   drop(what) {
     if (what.kind === "sweep" && !what.far) pick([]);
+    // Several are dragged together; a mere click means the one.
+    if (what.kind === "place" && !what.far && !what.more) pick([what.index]);
     end();
   },
 });

@@ -1,10 +1,12 @@
 """The planogram editor: drafts, what is refused, and a browser that changes a real agent's planogram."""
 
+import contextlib
 import json
 import re
 import struct
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,12 @@ from playwright.sync_api import Page, expect
 from dashboard.editor import draft as drafts
 from dashboard.editor import reference
 from dashboard.editor.draft import Draft, DraftProduct, DraftSlot
+from dashboard.operator import Operator
 from edge_agent.contracts import planogram
-from edge_agent.contracts.errors import DataError
-from tests.brokers import Mosquitto, subscribed
+from edge_agent.contracts.errors import DataError, DeviceError, ServiceError
+from edge_agent.contracts.topics import DeviceTopics
+from edge_agent.mqtt import Publication
+from tests.brokers import Mosquitto, received, subscribed
 from tests.conftest import write_device
 from tests.dashboard.conftest import Opener
 from tests.dashboard.pages import Dashboard, Visitor, arrived, hidden, open_shop
@@ -329,3 +334,29 @@ def test_a_browser_draws_a_grid_and_assigns_by_gtin(
         expect(page.locator("#corner-1-0")).to_have_value("1280")
         page.reload()
         expect(page.locator("#canvas .place")).to_have_count(9)
+
+
+@pytest.mark.broker
+def test_nobody_waits_for_ever_for_a_device(mosquitto: Mosquitto) -> None:
+    device = DeviceTopics("0417", "cam-12-01")
+    with Operator(mosquitto.address, patience_s=2) as operator:
+        with pytest.raises(DeviceError, match="an answer of cam-12-01"):
+            operator.ask(device, "ping")
+        # Another device cannot answer for it, and what is no reply does no harm.
+        with (
+            subscribed(mosquitto.address, device.command("ping"), client_id="liar") as liar,
+            ThreadPoolExecutor() as threads,
+        ):
+            asked = threads.submit(operator.ask, device, "ping")
+            request = json.loads(received(liar, 1)[0].payload)["request"]
+            yes = json.dumps({"request": request, "ok": True}).encode()
+            liar.publish(Publication(device.reply("ping"), b"\xff no JSON"))
+            liar.publish(Publication(DeviceTopics("0417", "cam-99").reply("ping"), yes))
+            with pytest.raises(DeviceError):
+                asked.result()
+        mosquitto.kill()
+        # What was handed over just before the link was seen to be gone has no answer.
+        with contextlib.suppress(DeviceError, ServiceError):
+            operator.ask(device, "ping")
+        with pytest.raises(ServiceError, match="a broker that takes commands"):
+            operator.ask(device, "ping")

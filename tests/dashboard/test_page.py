@@ -210,6 +210,8 @@ PLACES = (
     "/stores/0417/availability?days=28",
     "/stores/0417/products/milk-1l",
     "/stores/0417/devices/cam-12-01/slots/A3",
+    "/stores/0417/devices/cam-12-01/planogram",
+    "/labels",
     "/fleet",
     "/admin/accounts",
     "/admin/audit",

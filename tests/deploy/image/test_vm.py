@@ -24,7 +24,7 @@ from tests.brokers import subscribed, wait_for
 from tests.conftest import Kit, Made, find_program
 from tests.deploy.image.store import CRASHES, DEVICE, HANGS, TOPICS, Store, until, want
 
-pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.vm, pytest.mark.broker, pytest.mark.timeout(7200)]
 
 ARCH = os.environ.get("SHELFKIT_TEST_ARCH", "amd64")
 LOCK = Path(__file__).parents[3] / "requirements.lock"
