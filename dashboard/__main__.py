@@ -95,17 +95,12 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
     address = _with_certificates(address_from_url(broker), ca, certificate, key)
     subscriptions, policy = _subscriptions(stores), Policy(read_age(keep), read_age(keep_days))
     root = _root(root_path)
-    if no_login and not _is_loopback(host):
-        raise UsageError(
-            f"Expected: --no-login with a loopback address. Received: {host}.",
-            hint="make an account: shelfkit dashboard user add NAME --role admin",
-        )
+    if no_login:
+        _must_be_loopback(host)
     with contextlib.ExitStack() as stack:
-        kept = Store(database)
-        stack.callback(kept.close)
+        kept = stack.enter_context(contextlib.closing(Store(database)))
         stack.enter_context(Upkeep(kept, policy))
-        accounts = Accounts(beside(database))
-        stack.callback(accounts.close)
+        accounts = stack.enter_context(contextlib.closing(Accounts(beside(database))))
         access = Access(accounts, login=not no_login, hosts=LOOPBACK if no_login else None)
         commands = _operator(operator, ca, operator_certificate, operator_key)
         if commands is not None:
@@ -141,24 +136,14 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
         raise recorder.error
 
 
-<<<<<<< HEAD
-# Behind `run`: the first command is the one that runs when none is named.
-for _command in (migrate, backup, restore, upkeep, quarantine):
-    app.command()(_command)
+def _must_be_loopback(host: str) -> None:
+    if not _is_loopback(host):
+        raise UsageError(
+            f"Expected: --no-login with a loopback address. Received: {host}.",
+            hint="make an account: shelfkit dashboard user add NAME --role admin",
+        )
 
 
-def _subscriptions(stores: str) -> tuple[str, ...]:
-    """Return what to subscribe to: everything that the devices of some stores say."""
-    names = [name.strip() for name in stores.split(",")]
-    wrong = [name for name in names if not name or set(name) & set("#/") or ("+" in name and names != ["+"])]
-    if wrong:
-        raise UsageError(f"Expected: --stores like 0417,0418, or +. Received: {stores!r}.")
-    every = [DeviceTopics(name, "+") for name in dict.fromkeys(names)]
-    return tuple(topic for each in every for topic in (each.event("+"), each.state, each.health))
-
-
-=======
->>>>>>> 7828367c1543bdef5b3d7013e6331b7bea7da06f
 def _operator(
     url: str | None, ca: Path | None, certificate: Path | None, key: Path | None
 ) -> Operator | None:
@@ -178,8 +163,6 @@ def _beside(database: str) -> Path:
         path = Path(database.removeprefix("sqlite:///"))
         return path.with_name(f"{path.name.removesuffix('.sqlite').removesuffix('.db')}.files")
     return Path("shelfkit.files")
-<<<<<<< HEAD
-=======
 
 
 # Behind `run`: the first command is the one that runs when none is named.
@@ -195,7 +178,6 @@ def _subscriptions(stores: str) -> tuple[str, ...]:
         raise UsageError(f"Expected: --stores like 0417,0418, or +. Received: {stores!r}.")
     every = [DeviceTopics(name, "+") for name in dict.fromkeys(names)]
     return tuple(topic for each in every for topic in (each.event("+"), each.state, each.health))
->>>>>>> 7828367c1543bdef5b3d7013e6331b7bea7da06f
 
 
 def _with_certificates(address: Address, *files: Path | None) -> Address:
