@@ -81,8 +81,8 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
 ) -> None:
     """Record every event, acknowledge it to its device, and show the store's live page.
 
-    Devices forget an event when the recorder says that it has it. One recorder is enough for thousands of
-    devices; several of them may share a database, each with a name and stores of its own.
+    Devices forget an event when the recorder says that it has it. Several recorders may share a database,
+    each with a name and stores of its own.
     Whoever opens the page has to log in: make an account with `shelfkit dashboard user add`.
 
     \b
