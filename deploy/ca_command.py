@@ -34,8 +34,8 @@ def serve(
 ) -> None:
     """Give devices another certificate when they ask for it, until stopped (Ctrl-C).
 
-    Devices ask after two thirds of their certificate's life, and again every six hours. The broker keeps
-    what they ask for a week while this is away. Only devices of the inventory that were not revoked are
+    Devices ask after two thirds of their certificate's life, and again every six hours, for which
+    the broker keeps what they ask while this is away. Only devices of the inventory that were not revoked are
     given one, and only for their own name.
 
     \b

@@ -108,7 +108,7 @@ def serve(
     clock: Callable[[], datetime],
     said: Said,
 ) -> None:
-    """Answer until told to stop. While this is away the broker keeps requests for a week.
+    """Answer until told to stop. While this is away the broker keeps requests until they are made again.
 
     Args:
         fleet: The fleet.
