@@ -74,8 +74,8 @@ class Systemd:
         return done.stdout
 
 
-class TakenBackError(KitError):
-    """What is being fetched is not wanted any more."""
+class TakenBackError(Exception):
+    """What is being fetched is not wanted any more: no error to anybody outside."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ def figures(bundle_folder: Path, run_folder: Path, other_python: Path, kit: Kit)
     return found
 
 
+@pytest.mark.slow
 def test_everything_is_measured_everywhere(figures: dict[str, Any], other_python: Path) -> None:
     rows = figures["measured"]
     assert [row["model"] for row in rows] == ["bundle", "bundle", "float", "float"]
@@ -50,12 +51,14 @@ def test_everything_is_measured_everywhere(figures: dict[str, Any], other_python
         assert 0.5 < row["over_bare"]["median"] < 2
 
 
+@pytest.mark.slow
 def test_a_float_model_takes_more_memory(figures: dict[str, Any], bundle_folder: Path) -> None:
     size = (bundle_folder / bundle.MODEL).stat().st_size
     memory = {row["model"]: row["memory_bytes"] for row in figures["measured"]}
     assert memory["float"] > memory["bundle"] > size
 
 
+@pytest.mark.slow
 def test_comparisons_differ_in_one_thing(figures: dict[str, Any]) -> None:
     for pair in figures["comparisons"]:
         slow, quick = pair["slow"], pair["quick"]
@@ -64,6 +67,7 @@ def test_comparisons_differ_in_one_thing(figures: dict[str, Any]) -> None:
     assert len(figures["comparisons"]) == 4
 
 
+@pytest.mark.slow
 def test_another_environment_sees_nothing_but_the_kit(figures: dict[str, Any], other_python: Path) -> None:
     assert figures["turns"] == bench.TURNS
     (seen,) = other_python.with_name("python.path").read_text().splitlines()

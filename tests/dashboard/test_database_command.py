@@ -11,6 +11,7 @@ from dashboard.store import Arrival, Store
 from tests.conftest import Kit
 
 
+@pytest.mark.slow
 def test_backup_restore_migrate_upkeep_and_quarantine(kit: Kit, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.sqlite'}"
     store = Store(url)

@@ -336,6 +336,7 @@ def test_a_browser_draws_a_grid_and_assigns_by_gtin(
         expect(page.locator("#canvas .place")).to_have_count(9)
 
 
+@pytest.mark.slow
 @pytest.mark.broker
 def test_nobody_waits_for_ever_for_a_device(mosquitto: Mosquitto) -> None:
     device = DeviceTopics("0417", "cam-12-01")

@@ -122,6 +122,7 @@ def test_a_browser_shows_the_shelf_live(mosquitto: Mosquitto, page: Page) -> Non
         expect(page.locator(".alarm")).to_contain_text("The device is cut off.")
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.broker
 def test_the_page_says_when_the_broker_is_away_and_when_it_is_back(mosquitto: Mosquitto, page: Page) -> None:

@@ -38,6 +38,7 @@ def revoked(fleet: Fleet) -> set[int]:
     return {item.serial_number for item in found}
 
 
+@pytest.mark.slow
 def test_the_command_line_from_a_fleet_to_a_device_that_is_put_out(tmp_path: Path, kit: Kit) -> None:
     def deploy(*arguments: str, code: int = 0) -> str:
         done = kit("deploy", *arguments, cwd=tmp_path, code=code)

@@ -140,6 +140,7 @@ def looked(path: Path) -> Finding:
     return shelf_seen
 
 
+@pytest.mark.slow
 def test_a_camera_that_looks_elsewhere(shelf: Path, bundle_folder: Path) -> None:
     path, reference = write_device(shelf, bundle_folder), shelf / "reference.jpg"
     picture = cv2.imread(str(reference))

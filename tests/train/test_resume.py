@@ -141,6 +141,7 @@ def test_a_disk_that_is_full_ends_it_with_a_clear_error_and_what_was_kept_stays(
     is_the_same(tmp_path, start(tmp_path, *arguments, *_OPTIONS).told(), whole)
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_neither_begun_anew_nor_mixed_up(photos: Path, tmp_path: Path) -> None:
     arguments = (photos, "--out", "run")
     killed_in_an_epoch(tmp_path, *arguments)

@@ -125,6 +125,7 @@ def test_logs_for_tensorboard(few: Path, tmp_path: Path) -> None:
         assert len(logs.Tensors("epoch_loss")) == len(logs.Tensors("epoch_accuracy")) == 3
 
 
+@pytest.mark.slow
 def test_teachers_of_whom_one_is_of_another_kind(few: Path, tmp_path: Path) -> None:
     for name, more in (("one", ()), ("two", ("--seed", 8))):
         start(tmp_path, few, "--out", name, *_SMALL, *more).told()

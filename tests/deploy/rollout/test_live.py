@@ -166,6 +166,7 @@ def test_a_rollout_outlives_the_machine_that_drives_it(kit: Kit, fleet: Fleet, b
     assert {item["attempt"] for item in status(kit, fleet)["members"].values()} == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.broker
 def test_a_rollout_outlives_its_broker(fleet: Fleet, broker: Mosquitto) -> None:
     """While nothing is heard nothing is decided; afterwards it goes on."""
@@ -211,6 +212,7 @@ def killed(arguments: list[str], when: Callable[[], bool]) -> None:
         process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.broker
 def test_another_terminal_pauses_resumes_and_aborts_what_a_process_drives(
     kit: Kit, fleet: Fleet, broker: Mosquitto
