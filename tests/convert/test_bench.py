@@ -113,6 +113,7 @@ def test_each_is_compared_with_what_differs_in_one_thing() -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_float_twin_answers_as_the_bundle_does(
     bundle_folder: Path, run_folder: Path, tmp_path: Path
 ) -> None:

@@ -235,6 +235,7 @@ def edited(opened: Opener, shop: Dashboard) -> Page:
     return page
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.broker
 @pytest.mark.timeout(300)

@@ -144,6 +144,7 @@ def small(image: Image) -> NDArray[np.int16]:
     return cv2.resize(image, (80, 45), interpolation=cv2.INTER_AREA).astype(np.int16)
 
 
+@pytest.mark.slow
 def test_it_falls_silent_and_speaks_again(server: NetworkCamera) -> None:
     with open_camera(settings(server.url()), live=True) as camera:
         first(camera)

@@ -87,6 +87,7 @@ def test_a_device_that_is_well(mosquitto: Mosquitto, shelf: Path, bundle_folder:
     assert sorted(shelf.iterdir()) == before, "nothing is left behind, not even a state_dir"
 
 
+@pytest.mark.slow
 @pytest.mark.broker
 def test_the_command_says_the_same_twice(
     mosquitto: Mosquitto, shelf: Path, bundle_folder: Path, kit: Kit

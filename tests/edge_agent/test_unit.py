@@ -228,6 +228,7 @@ def seen_shelf(listener: Link, after: str = "", patience_s: float = 90) -> dict[
     return value
 
 
+@pytest.mark.slow
 @pytest.mark.broker
 def test_a_hanging_agent_is_started_again_and_knows_what_it_knew(
     tmp_path: Path, mosquitto: Mosquitto, device: Path, bundle_folder: Path

@@ -196,6 +196,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(photos: Path, tmp_path: Path) 
     assert "--batch-size that 2 devices can share. Received: 7" in refused.errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [("--xla",), ("--precision", "float16"), ("--precision", "bfloat16", "--xla")]
 )

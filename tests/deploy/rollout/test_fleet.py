@@ -1,5 +1,7 @@
 """Ten thousand devices behind the real logic: a bad release stops early, a good one gets everywhere."""
 
+import pytest
+
 from deploy.rollout.model import Standing, State, tally
 from tests.fleet_simulator import Chances, FleetSimulator
 
@@ -22,6 +24,7 @@ def test_a_release_that_is_bad_on_some_boards_stops_before_a_quarter_has_it() ->
     assert fleet.touched() <= 501
 
 
+@pytest.mark.slow
 def test_a_good_release_gets_everywhere_though_some_are_away_and_some_fail() -> None:
     fleet = FleetSimulator(10_000, Chances(bad=0.005, refused=0.004, stuck=0.004, offline=0.03), seed=4)
     ended = fleet.drive(fleet.begin(), minutes=5)

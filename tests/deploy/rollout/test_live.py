@@ -147,6 +147,7 @@ def test_a_bad_release_is_stopped_retried_and_called_off(kit: Kit, fleet: Fleet,
     assert {device.good for device in devices.values()} == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.broker
 def test_a_rollout_outlives_the_machine_that_drives_it(kit: Kit, fleet: Fleet, broker: Mosquitto) -> None:
     """Killed, and killed again, wherever it is; what is retained and what is kept is enough to go on."""
