@@ -30,6 +30,7 @@ from deploy.image.building import Plan, build
 from deploy.image.filesystems import written
 from deploy.image.places import boot_partition
 from deploy.image.rootfs import cache_folder, rootfs
+from deploy.release.choosing import chosen
 from deploy.sim.machine import READY, Machine, drive, unpacked
 from edge_agent.contracts import config
 from edge_agent.contracts.address import Address
@@ -137,7 +138,7 @@ def main() -> None:
     options = parser.parse_args()
     fleet: Fleet = fleets.opened(options.fleet)
     board = BOARDS[options.board]
-    release = device.chosen(fleet, None, board.arch)
+    release = chosen(fleet, None, board.arch)
     plan = Plan(board=board, fleet=fleet, release=release, cache=options.cache or cache_folder())
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder)

@@ -4,15 +4,13 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from dashboard.availability import TYPES, Turn, days, snapshot_turns, turn
 from dashboard.store import Store
-from dashboard.tables import AVAILABILITY, DEVICES, EVENTS, PROGRESS
+from dashboard.tables import AVAILABILITY, DEVICES, EVENTS, PROGRESS, insert_into
 from edge_agent.contracts.times import rfc3339
 
 _NAME = "availability"
@@ -42,7 +40,7 @@ def roll_up(store: Store, now: datetime) -> int:
             with store.writing() as connection:
                 written += _write(connection, source, max(first, _oldest(connection, source, today)), today)
     with store.writing() as connection:
-        insert = _insert(connection, PROGRESS)
+        insert = insert_into(connection.dialect.name, PROGRESS)
         kept = insert.values(name=_NAME, row=last)
         connection.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"row": last}))
     return written
@@ -146,7 +144,3 @@ def _placed(source: str, subject: str) -> dict[str, str] | None:
     if len(parts) != 4 or parts[0] != "shelf" or len(place) != 5:  # noqa: PLR2004 - as the contract has them
         return None
     return {"store": place[2], "shelf": parts[1], "about": parts[2], "name": parts[3]}
-
-
-def _insert(connection: Connection, table: sa.Table) -> Any:  # noqa: ANN401 - one of two dialects' own classes
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)

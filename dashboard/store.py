@@ -12,12 +12,11 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from dashboard import schema
 from dashboard.batch import Arrival, Batch, Place, Refusal, Stream
-from dashboard.tables import DEVICES, EVENTS, GAPS, QUARANTINE, STREAMS, month
+from dashboard.tables import DEVICES, EVENTS, GAPS, QUARANTINE, STREAMS, insert_into, month
 from edge_agent.contracts.errors import ServiceError
 
 __all__ = ["Arrival", "Batch", "Place", "Refusal", "Store"]
@@ -299,7 +298,7 @@ class Store:
             connection.execute(insert.on_conflict_do_update(index_elements=["source"], set_=changed), rows)
 
     def _insert(self, table: sa.Table) -> Any:  # noqa: ANN401 - one of two dialects' own classes
-        return (postgresql if self._postgres else sqlite).insert(table)
+        return insert_into(self._engine.dialect.name, table)
 
     def devices(self) -> list[dict[str, Any]]:
         """Return every device with its latest state and health."""

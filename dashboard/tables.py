@@ -7,8 +7,10 @@ and (source, id, month) is as unique as (source, id).
 
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 METADATA = sa.MetaData()
 BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
@@ -91,3 +93,8 @@ def month(identity: str) -> int:
     except (ValueError, OverflowError, OSError):
         return NO_MONTH
     return made.year * 100 + made.month if value.version == _UUID7 else NO_MONTH
+
+
+def insert_into(dialect: str, table: sa.Table) -> Any:  # noqa: ANN401 - one of two dialects' own classes
+    """Return an INSERT of a dialect, which may say what happens where a row is there already."""
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)

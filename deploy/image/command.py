@@ -13,8 +13,8 @@ from deploy import fleet as fleets
 from deploy.image import wheels as device_wheels
 from deploy.image.boards import BOARDS, RPI
 from deploy.image.building import Plan, Say, build
-from deploy.image.device import chosen
 from deploy.image.rootfs import cache_folder
+from deploy.release.choosing import chosen
 from edge_agent.contracts.command import new_app, one_of, print_json
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.release import ARCHITECTURES

@@ -10,7 +10,7 @@ from deploy.fleet import Fleet
 from deploy.image.archive import Entry
 from deploy.release.repository import Keys, Repository
 from edge_agent.contracts import release as releases
-from edge_agent.contracts.errors import BundleError, DataError, UsageError
+from edge_agent.contracts.errors import BundleError, DataError
 from edge_agent.contracts.release import Component, Place, Release
 from edge_agent.update import state
 from edge_agent.update.state import State
@@ -35,25 +35,6 @@ class First:
     def site(self) -> Path:
         """Its libraries."""
         return self.place.runtime(self.release) / "site-packages"
-
-
-def chosen(fleet: Fleet, number: int | None, arch: str) -> Release:
-    """Return a release of a fleet for an architecture; without a number the latest.
-
-    Raises:
-        UsageError: There is none.
-    """
-    repository = Repository(fleet.repository, Keys(fleet.keys))
-    numbers = repository.numbers() if repository.begun else {}
-    fitting = [item for item, archs in numbers.items() if arch in archs]
-    wanted = max(fitting, default=None) if number is None else number
-    if wanted not in fitting:
-        known = ", ".join(map(str, fitting)) or "none"
-        raise UsageError(
-            f"Expected: a release for {arch} ({known:.100}). Received: {wanted or 'none'}.",
-            hint=f"make one: shelfkit deploy release create --arch {arch} --bundle BUNDLE --runtime WHEELS",
-        )
-    return repository.release(wanted, arch)
 
 
 def laid_down(fleet: Fleet, release: Release, into: Path) -> First:

@@ -51,7 +51,7 @@ def push_release(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Examples:
       shelfkit deploy push pi@shelf-12.store.example --device cam-12-01
       shelfkit deploy push shelf-12 --device cam-12-01 --release 7 --json
-      shelfkit deploy push localhost --port 2222 --device cam-12-01 --below /tmp/try
+      shelfkit deploy push localhost --port 2222 --device cam-12-01 --below ./try
     """  # noqa: D301 - click needs the character itself to keep the lines
     layout = Layout(data=data, python=python, below=below)
     login = Login(host, port, tuple(ssh_option or ()))

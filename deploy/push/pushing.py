@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 from deploy import provision
 from deploy.fleet import Fleet
 from deploy.push import target as targets
-from deploy.push.payload import Payload, chosen, payload
+from deploy.push.payload import Payload, payload
 from deploy.push.target import Target
+from deploy.release.choosing import chosen
 from deploy.ssh import Ssh
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.provisioning import CERTIFICATE, KEY

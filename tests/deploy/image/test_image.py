@@ -23,6 +23,7 @@ from deploy.image.boards import BOARDS
 from deploy.image.building import Plan, build
 from deploy.image.places import boot_partition
 from deploy.image.rootfs import command, key, own_mirrors
+from deploy.release.choosing import chosen
 from deploy.release.pack import pack
 from deploy.release.repository import Keys, Repository
 from edge_agent.contracts.errors import BundleError, DataError, UsageError
@@ -105,7 +106,7 @@ def made(tmp_path: Path, fleet: Fleet, rootfs: Path, name: str, monkeypatch: pyt
     monkeypatch.setattr("deploy.image.building.ROOT_MIB", 24)
     out = tmp_path / name / "shelf.img.zst"
     said: list[str] = []
-    plan = Plan(board=BOARD, fleet=fleet, release=device.chosen(fleet, None, "amd64"), cache=cache)
+    plan = Plan(board=BOARD, fleet=fleet, release=chosen(fleet, None, "amd64"), cache=cache)
     built = build(plan, out, said.append)
     assert built.bytes == out.stat().st_size
     assert said == [
@@ -175,7 +176,7 @@ def test_an_image_is_the_same_each_time_and_what_it_says(
     whole = tmp_path / "whole"
     whole.mkdir()
     debugfs(data, f"rdump /shelf/releases /shelf/runtimes {whole}")
-    assert state.whole(Place(whole), 2) == device.chosen(fleet, 2, "amd64")
+    assert state.whole(Place(whole), 2) == chosen(fleet, 2, "amd64")
 
 
 def _root(fleet: Fleet) -> bytes:
@@ -192,7 +193,7 @@ def _said(image: Path, request: str) -> str:
 def test_the_bill_of_materials_names_everything_and_is_one(
     fleet: Fleet, rootfs: Path, tmp_path: Path
 ) -> None:
-    first = device.laid_down(fleet, device.chosen(fleet, 1, "amd64"), tmp_path / "release")
+    first = device.laid_down(fleet, chosen(fleet, 1, "amd64"), tmp_path / "release")
     text = sbom.bill(
         "uefi-amd64", rootfs=rootfs, site=first.site, release=first.release, serial=uuid.uuid4(), epoch=EPOCH
     )
@@ -208,7 +209,7 @@ def test_the_bill_of_materials_names_everything_and_is_one(
 
 
 def test_a_damaged_archive_is_not_put_into_an_image(world: World, fleet: Fleet, tmp_path: Path) -> None:
-    release = device.chosen(fleet, 1, "amd64")
+    release = chosen(fleet, 1, "amd64")
     path = world.offered.folder / "targets" / release.bundle.target
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(BundleError, match="as its name says"):
@@ -218,7 +219,7 @@ def test_a_damaged_archive_is_not_put_into_an_image(world: World, fleet: Fleet, 
 @pytest.mark.parametrize(("number", "arch"), [(9, "amd64"), (1, "arm64"), (None, "armhf")])
 def test_a_release_that_is_not_there_is_named(fleet: Fleet, number: int | None, arch: str) -> None:
     with pytest.raises(UsageError, match=f"a release for {arch}"):
-        device.chosen(fleet, number, arch)
+        chosen(fleet, number, arch)
 
 
 def test_a_runtime_without_the_updaters_libraries_makes_no_image(tmp_path: Path) -> None:
@@ -276,7 +277,7 @@ def test_a_raspberry_pi_os_takes_the_kit_over(tmp_path: Path, fleet: Fleet, fat:
     plan = Plan(
         board=BOARDS["rpi"],
         fleet=fleet,
-        release=device.chosen(fleet, None, "arm64"),
+        release=chosen(fleet, None, "arm64"),
         cache=tmp_path,
         base=base,
     )
@@ -312,7 +313,7 @@ def test_a_raspberry_pi_os_takes_the_kit_over(tmp_path: Path, fleet: Fleet, fat:
 def test_an_image_without_a_boot_partition_of_a_raspberry_pi_is_refused(tmp_path: Path, fleet: Fleet) -> None:
     image = raspios(tmp_path)
     subprocess.run(["mdel", "-i", f"{image}@@{boot_partition(image)}", "::cmdline.txt"], check=True)
-    first = device.laid_down(fleet, device.chosen(fleet, 2, "arm64"), tmp_path / "release")
+    first = device.laid_down(fleet, chosen(fleet, 2, "arm64"), tmp_path / "release")
     with pytest.raises(DataError, match=r"cmdline\.txt on its boot partition"):
         rpi.injected(image, first, tmp_path, EPOCH)
     empty = tmp_path / "empty.img"
