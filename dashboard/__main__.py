@@ -19,7 +19,7 @@ from dashboard.accounts.tables import beside
 from dashboard.database_command import backup, migrate, quarantine, restore, upkeep
 from dashboard.labelling.command import app as labels
 from dashboard.operator import Operator
-from dashboard.recorder import Recorder
+from dashboard.recorder import BATCH, Recorder
 from dashboard.store import Store
 from dashboard.upkeep import Policy, Upkeep, read_age
 from dashboard.web import Hub, build_app
@@ -113,6 +113,8 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 subscriptions=subscriptions,
                 session_expiry_s=_SESSION_S,
                 manual_ack=True,
+                deliveries=False,
+                receive_maximum=BATCH,
             )
         )
         recorder = Recorder(link, kept, hub.changed)
