@@ -1,4 +1,4 @@
-"""Tables of accounts: apart from events, so that a copy of one does not carry the other."""
+"""Tables of accounts: in a file of their own beside events, or on the same server."""
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
