@@ -14,7 +14,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from dashboard.editor import draft as drafts
 from dashboard.editor import reference
@@ -333,8 +333,40 @@ def test_a_browser_draws_a_grid_and_assigns_by_gtin(
         page.locator("#corner-1-0").fill("99999")
         page.locator("#corner-1-0").press("Tab")
         expect(page.locator("#corner-1-0")).to_have_value("1280")
+        expect(page.locator("#saved")).to_have_text("draft kept", timeout=30_000)
         page.reload()
         expect(page.locator("#canvas .place")).to_have_count(9)
+
+
+@pytest.mark.browser
+@pytest.mark.broker
+def test_a_browser_asks_before_what_is_not_kept_is_lost(
+    mosquitto: Mosquitto, opened: Opener, tmp_path: Path
+) -> None:
+    with (
+        Dashboard(mosquitto, tmp_path / "shop", "--no-login") as shop,
+        subscribed(mosquitto.address, client_id="device") as link,
+    ):
+        open_shop(link)
+        arrived(shop.address, 4)
+        page = edited(opened, shop)
+        expect(page.locator("#saved")).to_have_text("draft kept", timeout=30_000)
+        page.route("**/planogram", lambda route: route.abort())
+        page.locator("#shelf").fill("13")
+        page.locator("#shelf").press("Tab")
+        expect(page.locator("#saved")).to_have_class("pill bad")
+        asked: list[str] = []
+
+        def stay(dialog: Dialog) -> None:
+            asked.append(dialog.type)
+            dialog.dismiss()
+
+        page.on("dialog", stay)
+        page.get_by_role("link", name="Stores").first.click()
+        assert asked == ["beforeunload"]
+        expect(page.locator("#shelf")).to_have_value("13")
+    assert all("ERR_FAILED" in error for error in opened.errors)
+    opened.errors.clear()
 
 
 @pytest.mark.slow
