@@ -322,6 +322,8 @@ def test_a_browser_draws_a_grid_and_assigns_by_gtin(
         expect(page.locator('#canvas .place[data-index="5"]')).to_have_attribute(
             "aria-label", re.compile("^Slot B1, milk")
         )
+        # The picture is drawn anew when the server has said what is wrong.
+        expect(page.locator("#saved")).to_have_text("draft kept", timeout=30_000)
         page.locator('#canvas .place[data-index="5"]').click()
         handle = page.locator('.handle[data-corner="0"]').bounding_box()
         assert handle is not None
