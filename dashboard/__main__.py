@@ -62,6 +62,13 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
         bool, typer.Option("--no-login", help="Ask for no log-in; on a loopback address alone.")
     ] = False,
     root_path: Annotated[str, typer.Option(help="Path under which a reverse proxy shows the page.")] = "",
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of reverse proxies that say truly who asks; more than one may be named.",
+            show_default="127.0.0.1",
+        ),
+    ] = None,
     files: Annotated[
         Path | None,
         typer.Option(
@@ -95,7 +102,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """  # noqa: D301 - click needs the character itself to keep the lines
     address = _with_certificates(address_from_url(broker), ca, certificate, key)
     subscriptions, policy = _subscriptions(stores), Policy(read_age(keep), read_age(keep_days))
-    root = _root(root_path)
+    root, proxies = _root(root_path), [_network(text) for text in trusted_proxy or ["127.0.0.1"]]
     if no_login:
         _must_be_loopback(host)
     with contextlib.ExitStack() as stack:
@@ -132,11 +139,21 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
             host=host,
             port=port,
             log_level="warning",
+            forwarded_allow_ips=proxies,
             timeout_graceful_shutdown=1,
         )
         _serve(_Server(settings), recorder)
     if recorder.error is not None:
         raise recorder.error
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as exc:
+        raise UsageError(
+            f"Expected: --trusted-proxy like 127.0.0.1 or 172.16.0.0/12. Received: {text!r}."
+        ) from exc
 
 
 def _must_be_loopback(host: str) -> None:
