@@ -57,7 +57,7 @@ class Home:
             self.store.take(connection, Batch(oldest={(SOURCE, STREAM): 5}), NOW)
             latest = {SOURCE: {"store": "0417", "device": "cam", "health": '{"status": "online"}'}}
             self.store.take(connection, Batch(latest=latest), NOW)
-        roll_up(self.store, NOW + 48 * HOUR)
+        roll_up(self.store, NOW + 48 * HOUR, {})
         self.accounts.people.add("ann", PASSWORD, Role.ADMIN, NOW)
         self.accounts.settings.set("0417", StoreSetting("Corner shop", "Europe/Berlin"))
         self.token = self.accounts.tokens.make("till", "ann", NOW)
