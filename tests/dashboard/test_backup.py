@@ -25,6 +25,7 @@ from dashboard.store import Store
 from dashboard.tables import METADATA
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.topics import DeviceTopics
+from tests.dashboard.stored import note
 from tests.dashboard.test_upkeep import HOUR, NOW, SOURCE, STREAM, product, rolled, take
 
 DEVICE = DeviceTopics("0417", "cam-12-01")
@@ -55,8 +56,7 @@ class Home:
         take(self.store, *(product(number, NOW + number * HOUR, "restocked") for number in (1, 2, 3, 5)))
         with self.store.writing() as connection:
             self.store.take(connection, Batch(oldest={(SOURCE, STREAM): 5}), NOW)
-            latest = {SOURCE: {"store": "0417", "device": "cam", "health": '{"status": "online"}'}}
-            self.store.take(connection, Batch(latest=latest), NOW)
+        note(self.store, SOURCE, "0417", "cam", health='{"status": "online"}')
         roll_up(self.store, NOW + 48 * HOUR, {})
         self.accounts.people.add("ann", PASSWORD, Role.ADMIN, NOW)
         self.accounts.settings.set("0417", StoreSetting("Corner shop", "Europe/Berlin"))

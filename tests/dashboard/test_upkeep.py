@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from dashboard.batch import Batch
 from dashboard.daily import daily
 from dashboard.pages import timeline
 from dashboard.pages.journal import Wanted, histories
@@ -19,6 +18,8 @@ from dashboard.rollup import midnight, roll_up
 from dashboard.store import Arrival, Store
 from dashboard.tables import AVAILABILITY, EVENTS
 from edge_agent.contracts.times import rfc3339
+from tests.dashboard import stored
+from tests.dashboard.stored import events, put
 
 SOURCE, STREAM, SUBJECT = "/stores/0417/devices/cam", "ab" * 16, "shelf/12/product/milk"
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -39,9 +40,7 @@ def product(sequence: int, at: datetime, kind: str, received: datetime | None = 
 
 
 def take(store: Store, *arrivals: Arrival) -> None:
-    with store.writing() as connection:
-        store.add(connection, arrivals)
-        store.advance(connection, SOURCE, STREAM)
+    put(store, arrivals)
 
 
 def fault(sequence: int, at: datetime, kind: str) -> Arrival:
@@ -54,9 +53,7 @@ def fault(sequence: int, at: datetime, kind: str) -> Arrival:
 
 def note(store: Store, state: dict[str, object]) -> None:
     """Let the device say how everything is."""
-    latest = {SOURCE: {"store": "0417", "device": "cam", "state": json.dumps(state)}}
-    with store.writing() as connection:
-        store.take(connection, Batch(latest=latest), NOW)
+    stored.note(store, SOURCE, "0417", "cam", state=json.dumps(state))
 
 
 def rolled(store: Store) -> dict[str, tuple[int, int, int, int]]:
@@ -189,7 +186,7 @@ def test_months_have_tables_and_what_came_before_moves_there(postgres_url: str) 
     strange = product(3, NOW, "restocked")
     take(store, product(1, past, "restocked"), product(2, NOW, "restocked"))
     take(store, Arrival(SOURCE, "no-uuid", STREAM, 3, strange.type, SUBJECT, strange.received, strange.body))
-    before = store.events(0, 9)
+    before = events(store)
     made = prepare_months(store, NOW)
     assert {"event_202402", "event_202611", "event_202612", "event_202701"} <= {
         *made,
@@ -197,7 +194,7 @@ def test_months_have_tables_and_what_came_before_moves_there(postgres_url: str) 
         "event_202612",
         "event_202701",
     }
-    assert store.events(0, 9) == before
+    assert events(store) == before
     with store.engine.connect() as connection:
         count = {
             name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar()  # noqa: S608
@@ -205,7 +202,7 @@ def test_months_have_tables_and_what_came_before_moves_there(postgres_url: str) 
         }
     assert count == {"event_202402": 1, "event_202611": 1, "event_other": 1}
     take(store, product(1, past, "restocked"), product(2, NOW, "restocked"))
-    assert len(store.events(0, 9)) == 3
+    assert len(events(store)) == 3
     assert prepare_months(store, NOW) == []
     purge(store, timedelta(days=400), past + timedelta(days=500))
     with store.engine.connect() as connection:
