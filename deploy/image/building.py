@@ -167,7 +167,7 @@ def _boot(plan: Plan, base: Path, room: Path) -> Path:
 
 def _root(plan: Plan, base: Path, first: First, room: Path) -> Path:
     ours, tree, out = room / "root.tar", room / "root-tree", room / "root.img"
-    archive.write(ours, system.entries(base, first.site, plan.seed), plan.epoch)
+    archive.write(ours, system.entries(base, first.site, plan.seed, room), plan.epoch)
     filesystems.unpacked([base, ours], tree, system.LEFT_OUT)
     name = identity(plan.seed, "root file system")
     filesystems.ext4(tree, out, label="shelf-root", mib=ROOT_MIB, name=name, epoch=plan.epoch, journal=False)

@@ -7,15 +7,14 @@ from pathlib import Path
 from deploy.image.archive import Entry
 from deploy.image.boards import Board
 from deploy.image.disk import identity
+from deploy.release.bytecode import cached, with_bytecode
 from edge_agent.contracts.errors import BundleError, DataError
 from edge_agent.update import units
 from edge_agent.update.shipped import DISTRIBUTIONS, kit_files
 
 BOOT = "SHELFBOOT"
 USER_ID = 990
-DEVICE = units.Device(
-    provision=("provision", "--boot", "/boot", "--data", "/data/shelf", "--user", "shelfkit"), console=True
-)
+DEVICE = units.Device(console=True)
 GROW = "shelfkit-grow.service"
 ENABLED = (units.LAUNCHED, units.UPDATER, units.PROVISION)
 LEFT_OUT = (
@@ -148,13 +147,14 @@ def started(rootfs: Path, board: Board, into: Path) -> dict[str, Path]:
     return found
 
 
-def entries(rootfs: Path, site: Path, seed: str) -> Iterator[Entry]:
+def entries(rootfs: Path, site: Path, seed: str, room: Path) -> Iterator[Entry]:
     """Yield everything of the kit that lies on the root file system.
 
     Args:
         rootfs: Debian's tar: its users are taken over.
         site: site-packages of the device's runtime.
         seed: Of the image's identity.
+        room: For work in between.
 
     Raises:
         BundleError: The runtime has no updater in it.
@@ -188,11 +188,24 @@ def entries(rootfs: Path, site: Path, seed: str) -> Iterator[Entry]:
     )
     yield Entry("etc/resolv.conf", link="../run/systemd/resolve/stub-resolv.conf")
     yield Entry("data", mode=0o755)
-    for name, path in {**kit_files(), **libraries(site)}.items():
-        yield Entry(f"opt/shelf/{name}", path)
+    yield from program(site, room)
 
 
 _PARTS = {"root": "root-a", "data": "data", "boot": "boot"}
+
+
+def program(site: Path, room: Path) -> Iterator[Entry]:
+    """Yield launcher and updater, which no release replaces.
+
+    Args:
+        site: site-packages of the device's runtime.
+        room: For work in between.
+
+    Raises:
+        BundleError: The runtime has not what they need.
+    """
+    for name, path in {**with_bytecode(kit_files(), room / "compiled"), **libraries(site)}.items():
+        yield Entry(f"opt/shelf/{name}", path)
 
 
 def libraries(site: Path) -> dict[str, Path]:
@@ -210,6 +223,7 @@ def libraries(site: Path) -> dict[str, Path]:
                 hint="make its runtime of the wheels that `shelfkit deploy image wheels` fetches",
             )
         names = [line.partition(",")[0] for line in record.read_text(encoding="utf-8").splitlines()]
+        names += [cached(name) for name in names if name.endswith(".py")]
         found |= {name: site / name for name in names if (site / name).is_file()}
     return found
 
