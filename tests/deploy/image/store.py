@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import Empty
 
 from deploy.fleet import Fleet
 from deploy.release.pack import files_below, pack
@@ -20,7 +21,7 @@ from deploy.sim.machine import HOST
 from edge_agent.contracts.config import Tls
 from edge_agent.contracts.release import Component, Release
 from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.mqtt import Link, Publication
+from edge_agent.mqtt import Link, Publication, Received
 from tests.brokers import Mosquitto, free_port
 from tests.conftest import Kit, find_program
 
@@ -60,8 +61,12 @@ class Store:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Run broker, recorder and server of releases."""
+        """Run broker, recorder and server of releases; nothing is remembered of the time before."""
         broker = self.folder / "broker"
+        for remembered in (broker, self.folder / "mosquitto"):
+            shutil.rmtree(remembered, ignore_errors=True)
+        for path in self.folder.glob(f"{self.database.name}*"):
+            path.unlink()
         fleet = ("--fleet", str(self.fleet.folder))
         self._kit("deploy", "broker", "--store", STORE, *fleet, "--port", self.port, "--out", broker)
         lines = (
@@ -148,6 +153,30 @@ class Store:
     @property
     def _repository(self) -> Repository:
         return Repository(self.fleet.repository, Keys(self.fleet.keys))
+
+
+class Said:
+    """What a device said last, topic by topic."""
+
+    def __init__(self, link: Link) -> None:
+        self._link, self._last = link, dict[str, dict[str, object]]()
+
+    def wait(self, patience_s: float, **wanted: object) -> dict[str, object]:
+        """Wait until the last word of a topic has these values (or one of several), and return it."""
+        end = time.monotonic() + patience_s
+        while True:
+            for value in self._last.values():
+                if all(
+                    value.get(key) in (one if isinstance(one, tuple) else (one,))
+                    for key, one in wanted.items()
+                ):
+                    return value
+            try:
+                notice = self._link.notices.get(timeout=max(end - time.monotonic(), 0.0))
+            except Empty:
+                raise AssertionError(f"no {wanted} in {patience_s:.0f} s, but {self._last}") from None
+            if isinstance(notice, Received) and notice.payload:
+                self._last[notice.topic] = json.loads(notice.payload)
 
 
 def want(link: Link, release: int, attempt: int = 1) -> None:
