@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from deploy.fleet import Fleet
 from deploy.image import archive, device, filesystems, rootfs, rpi, sbom, system
+from deploy.image.archive import Entry
 from deploy.image.boards import Board
 from deploy.image.device import First
 from deploy.image.disk import BOOT_MIB, ROOT_MIB, assemble, available, compress, identity, layout
@@ -89,11 +90,11 @@ def build(plan: Plan, out: Path, say: Say) -> Built:
         whole = room / "whole.img"
         say("first release")
         first = device.laid_down(plan.fleet, plan.release, room / "release")
-        debian = None
+        status = None
         if plan.base is not None:
             _changed(plan, plan.base, first, whole, say)
         else:
-            debian = _made(plan, first, whole, say)
+            status = _made(plan, first, whole, say)
         raw = whole.stat().st_size
         say("compression" if out.suffix == ".zst" else "copy")
         with written_beside(out) as staged:
@@ -104,7 +105,7 @@ def build(plan: Plan, out: Path, say: Say) -> Built:
         say("bill of materials")
         text = sbom.bill(
             plan.board.name,
-            rootfs=debian,
+            status=status,
             site=first.site,
             release=plan.release,
             serial=identity(plan.seed, "bill"),
@@ -115,20 +116,22 @@ def build(plan: Plan, out: Path, say: Say) -> Built:
     return Built(out, bill_path(out), raw, out.stat().st_size)
 
 
-def _made(plan: Plan, first: First, whole: Path, say: Say) -> Path:
-    """Make an image, and return Debian's tar."""
+def _made(plan: Plan, first: First, whole: Path, say: Say) -> str:
+    """Make an image, and return what dpkg says of its packages."""
     room = whole.parent
     say("root file system")
     base = rootfs.rootfs(plan.board, plan.cache, mirrors=plan.mirrors, epoch=plan.epoch, fresh=plan.fresh)
+    wanted = (*system.started(plan.board).values(), *system.USERS, sbom.STATUS)
+    debian = rootfs.parts(base, wanted)
     say("boot partition")
-    boot = _boot(plan, base, room)
+    boot = _boot(plan, debian, room)
     say("system partition")
-    root = _root(plan, base, first, room)
+    root = _root(plan, base, system.entries(debian, first.site, plan.seed, room), room)
     say("data partition")
     data = _data(plan, first, room)
     say("partition table")
     assemble(whole, layout(boot, root, data), plan.seed)
-    return base
+    return debian[sbom.STATUS].decode()
 
 
 def _changed(plan: Plan, base: Path, first: First, whole: Path, say: Say) -> None:
@@ -155,9 +158,9 @@ def _room(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _boot(plan: Plan, base: Path, room: Path) -> Path:
+def _boot(plan: Plan, debian: Mapping[str, bytes], room: Path) -> Path:
     title = f"shelfkit {plan.release.agent.version}"
-    files: dict[str, Path | bytes] = dict(system.started(base, plan.board, room))
+    files = {name: debian[pattern] for name, pattern in system.started(plan.board).items()}
     files |= system.loader(plan.board, plan.seed, title)
     out = room / "boot.img"
     volume = identity(plan.seed, "volume").int & 0xFFFFFFFF
@@ -165,9 +168,9 @@ def _boot(plan: Plan, base: Path, room: Path) -> Path:
     return out
 
 
-def _root(plan: Plan, base: Path, first: First, room: Path) -> Path:
+def _root(plan: Plan, base: Path, entries: Iterable[Entry], room: Path) -> Path:
     ours, tree, out = room / "root.tar", room / "root-tree", room / "root.img"
-    archive.write(ours, system.entries(base, first.site, plan.seed, room), plan.epoch)
+    archive.write(ours, entries, plan.epoch)
     filesystems.unpacked([base, ours], tree, system.LEFT_OUT)
     name = identity(plan.seed, "root file system")
     filesystems.ext4(tree, out, label="shelf-root", mib=ROOT_MIB, name=name, epoch=plan.epoch, journal=False)

@@ -1,6 +1,5 @@
 """What the kit adds to a Debian: mounts, network, units, and /opt/shelf."""
 
-import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from deploy.image.archive import Entry
 from deploy.image.boards import Board
 from deploy.image.disk import identity
 from deploy.release.bytecode import cached, with_bytecode
-from edge_agent.contracts.errors import BundleError, DataError
+from edge_agent.contracts.errors import BundleError
 from edge_agent.update import units
 from edge_agent.update.shipped import DISTRIBUTIONS, kit_files
 
@@ -120,38 +119,20 @@ def loader(board: Board, seed: str, title: str) -> dict[str, bytes]:
     }
 
 
-def started(rootfs: Path, board: Board, into: Path) -> dict[str, Path]:
-    """Return what the boot partition needs of a root file system, unpacked.
-
-    Raises:
-        DataError: It has no kernel or loader.
-    """
-    wanted = {
-        "vmlinuz": "./boot/vmlinuz-",
-        "initrd.img": "./boot/initrd.img-",
-        f"EFI/BOOT/BOOT{board.efi.upper()}.EFI": f"./usr/lib/systemd/boot/efi/systemd-boot{board.efi}.efi",
+def started(board: Board) -> dict[str, str]:
+    """Return what the boot partition needs of a root file system: the pattern of each file's name there."""
+    return {
+        "vmlinuz": "boot/vmlinuz-*",
+        "initrd.img": "boot/initrd.img-*",
+        f"EFI/BOOT/BOOT{board.efi.upper()}.EFI": f"usr/lib/systemd/boot/efi/systemd-boot{board.efi}.efi",
     }
-    found: dict[str, Path] = {}
-    with tarfile.open(rootfs) as tar:
-        for member in tar:
-            name = next((name for name, start in wanted.items() if member.name.startswith(start)), None)
-            file = tar.extractfile(member) if name is not None and member.isfile() else None
-            if name is not None and file is not None:
-                found[name] = into / name.replace("/", "_")
-                found[name].write_bytes(file.read())
-    if missing := sorted(wanted.keys() - found.keys()):
-        raise DataError(
-            f"Expected: {', '.join(missing)} in {rootfs}. Received: none.",
-            hint="make it again: --fresh-rootfs",
-        )
-    return found
 
 
-def entries(rootfs: Path, site: Path, seed: str, room: Path) -> Iterator[Entry]:
+def entries(debian: Mapping[str, bytes], site: Path, seed: str, room: Path) -> Iterator[Entry]:
     """Yield everything of the kit that lies on the root file system.
 
     Args:
-        rootfs: Debian's tar: its users are taken over.
+        debian: Its files by name: its users are taken over.
         site: site-packages of the device's runtime.
         seed: Of the image's identity.
         room: For work in between.
@@ -172,7 +153,7 @@ def entries(rootfs: Path, site: Path, seed: str, room: Path) -> Iterator[Entry]:
         "usr/lib/tmpfiles.d/shelfkit-image.conf": _FOLDERS,
         f"etc/systemd/system/{GROW}": grow,
         **units.texts(DEVICE),
-        **_users(rootfs),
+        **_users(debian),
     }
     for name, text in texts.items():
         yield Entry(name, text.encode(), mode=0o640 if "shadow" in name else 0o644)
@@ -228,26 +209,21 @@ def libraries(site: Path) -> dict[str, Path]:
     return found
 
 
-def _users(rootfs: Path) -> Mapping[str, str]:
+USERS = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
+"""Debian's lists of users and groups."""
+
+
+def _users(debian: Mapping[str, bytes]) -> Mapping[str, str]:
     """Return Debian's lists of users and groups, and the agent's in them."""
     name = DEVICE.user
-    added = {
-        "etc/passwd": f"{name}:x:{USER_ID}:{USER_ID}:shelfkit agent:{DEVICE.releases}:/usr/sbin/nologin\n",
-        "etc/group": f"{name}:x:{USER_ID}:\n",
-        "etc/shadow": f"{name}:!:1::::::\n",
-        "etc/gshadow": f"{name}:!::\n",
-    }
-    found = {}
-    with tarfile.open(rootfs) as tar:
-        for member in tar:
-            path = member.name.removeprefix("./")
-            if path in added and (file := tar.extractfile(member)) is not None:
-                found[path] = file.read().decode() + added[path]
-            if len(found) == len(added):
-                break
-    return {
-        path: _video(text) if path in {"etc/group", "etc/gshadow"} else text for path, text in found.items()
-    }
+    added = (
+        f"{name}:x:{USER_ID}:{USER_ID}:shelfkit agent:{DEVICE.releases}:/usr/sbin/nologin\n",
+        f"{name}:x:{USER_ID}:\n",
+        f"{name}:!:1::::::\n",
+        f"{name}:!::\n",
+    )
+    found = {path: debian[path].decode() + line for path, line in zip(USERS, added, strict=True)}
+    return found | {path: _video(found[path]) for path in ("etc/group", "etc/gshadow")}
 
 
 def _video(text: str) -> str:

@@ -22,7 +22,7 @@ from deploy.image.archive import Entry
 from deploy.image.boards import BOARDS
 from deploy.image.building import Plan, build
 from deploy.image.places import boot_partition
-from deploy.image.rootfs import command, key, own_mirrors
+from deploy.image.rootfs import command, key, own_mirrors, parts
 from deploy.release.choosing import chosen
 from deploy.release.pack import pack
 from deploy.release.repository import Keys, Repository
@@ -195,7 +195,12 @@ def test_the_bill_of_materials_names_everything_and_is_one(
 ) -> None:
     first = device.laid_down(fleet, chosen(fleet, 1, "amd64"), tmp_path / "release")
     text = sbom.bill(
-        "uefi-amd64", rootfs=rootfs, site=first.site, release=first.release, serial=uuid.uuid4(), epoch=EPOCH
+        "uefi-amd64",
+        status=parts(rootfs, [sbom.STATUS])[sbom.STATUS].decode(),
+        site=first.site,
+        release=first.release,
+        serial=uuid.uuid4(),
+        epoch=EPOCH,
     )
     assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(text) is None
     found = json.loads(text)
@@ -234,6 +239,12 @@ def test_a_root_file_system_is_named_by_what_is_in_it_and_not_by_its_mirror() ->
     assert "linux-image-amd64" in next(word for word in command(BOARD) if word.startswith("--include="))
     if Path("/etc/debian_version").exists():
         assert all(re.match(r"deb \S+ bookworm\S* main", line) for line in own_mirrors())
+
+
+def test_what_a_root_file_system_has_not_is_named(rootfs: Path) -> None:
+    assert parts(rootfs, ["boot/vmlinuz-*", "etc/passwd"])["boot/vmlinuz-*"] == b"kernel"
+    with pytest.raises(DataError, match=r"boot/unheard-\* in .*rootfs\.tar"):
+        parts(rootfs, ["etc/passwd", "boot/unheard-*"])
 
 
 def raspios(folder: Path, *, fat: int = 1) -> Path:
