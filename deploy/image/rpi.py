@@ -105,5 +105,5 @@ def entries(first: First, room: Path) -> Iterator[Entry]:
     for name, text in units.texts(DEVICE).items():
         yield Entry(name, text.encode())
     yield from system.program(first.site, room)
-    for entry in device.entries(first, 0):
+    for entry in (*device.released(first), *device.around(first, 0)):
         yield Entry(f"data/{entry.name}", entry.content, entry.link, entry.mode)

@@ -47,7 +47,7 @@ tmpfs /var tmpfs mode=0755,nosuid,nodev,size=64M 0 0
 # The clock of the last time that it was known, and the seed of chance.
 /data/system /var/lib/systemd none bind,{after} 0 0
 """
-_WAIT = "x-systemd.device-timeout=180"
+_WAIT = "x-systemd.device-timeout=300"
 _AFTER = "x-systemd.requires-mounts-for=/data,x-systemd.requires-mounts-for=/var"
 _NETWORK = """\
 # Any cable: an address by DHCP, always the same for the same plug.
@@ -78,14 +78,15 @@ RemainAfterExit=yes
 ExecStart=/usr/lib/shelfkit/grow /dev/disk/by-partuuid/{data}
 
 [Install]
-RequiredBy=data.mount
+# Wanted and not required: on a smaller partition the device works as well, and the next boot tries again.
+WantedBy=data.mount
 """
 _GROW_SCRIPT = """\
 #!/bin/sh
 # Lets the last partition of a drive reach to its end. The table is written only where that gains something:
 # a power cut must not meet it at every boot.
 set -eu
-udevadm wait --timeout=30 "$1"
+udevadm wait --timeout=180 "$1"
 part=$(readlink -f "$1")
 sys=/sys/class/block/${part##*/}
 disk=/dev/$(basename "$(dirname "$(readlink -f "$sys")")")
@@ -96,7 +97,27 @@ total=$(cat "/sys/class/block/${disk##*/}/size")
 [ $((total - end)) -gt 8192 ] || exit 0
 echo ", +" | sfdisk --quiet --force --no-reread --no-tell-kernel -N "$number" "$disk"
 partx --update --nr "$number" "$disk"
-udevadm settle --timeout=30
+udevadm settle --timeout=180
+"""
+_EMERGENCY = """\
+# Where the data partition cannot be had, systemd waits for somebody who mends that. Nobody comes to a shelf.
+
+[Unit]
+Description=shelfkit: begin once more
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+
+[Service]
+Type=oneshot
+ExecStartPre=/bin/sleep 60
+ExecStart=/bin/systemctl reboot --no-block
+"""
+_MANAGER = """\
+# What is slow is not broken: an old card, a processor that a program imitates.
+[Manager]
+DefaultTimeoutStartSec=300
+DefaultDeviceTimeoutSec=300
 """
 _JOURNAL = "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n"
 _FOLDERS = "d /data/system 0755 root root\nL+ /var/lib/dbus/machine-id - - - - /etc/machine-id\n"
@@ -150,6 +171,8 @@ def entries(debian: Mapping[str, bytes], site: Path, seed: str, room: Path) -> I
         "etc/machine-id": "",
         "etc/systemd/network/20-wired.network": _NETWORK,
         "etc/systemd/journald.conf.d/shelfkit.conf": _JOURNAL,
+        "etc/systemd/system.conf.d/shelfkit-image.conf": _MANAGER,
+        "etc/systemd/system/emergency.service": _EMERGENCY,
         "usr/lib/tmpfiles.d/shelfkit-image.conf": _FOLDERS,
         f"etc/systemd/system/{GROW}": grow,
         **units.texts(DEVICE),
@@ -162,7 +185,7 @@ def entries(debian: Mapping[str, bytes], site: Path, seed: str, room: Path) -> I
         yield Entry(f"etc/systemd/system/{unit}", link="/dev/null")
     for unit in ENABLED:
         yield Entry(f"etc/systemd/system/multi-user.target.wants/{unit}", link=f"/etc/systemd/system/{unit}")
-    yield Entry(f"etc/systemd/system/data.mount.requires/{GROW}", link=f"/etc/systemd/system/{GROW}")
+    yield Entry(f"etc/systemd/system/data.mount.wants/{GROW}", link=f"/etc/systemd/system/{GROW}")
     yield Entry(
         "etc/systemd/system/multi-user.target.wants/systemd-networkd.service",
         link="/usr/lib/systemd/system/systemd-networkd.service",

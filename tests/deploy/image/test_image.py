@@ -103,15 +103,14 @@ def made(tmp_path: Path, fleet: Fleet, rootfs: Path, name: str, monkeypatch: pyt
     cache.mkdir(exist_ok=True)
     (cache / f"rootfs-amd64-{key(BOARD)}.tar").write_bytes(rootfs.read_bytes())
     monkeypatch.setattr(disk, "ROOT_MIB", 24)
-    monkeypatch.setattr("deploy.image.building.ROOT_MIB", 24)
     out = tmp_path / name / "shelf.img.zst"
     said: list[str] = []
     plan = Plan(board=BOARD, fleet=fleet, release=chosen(fleet, None, "amd64"), cache=cache)
     built = build(plan, out, said.append)
     assert built.bytes == out.stat().st_size
     assert said == [
-        *("first release", "root file system", "boot partition", "system partition"),
-        *("data partition", "partition table", "compression", "bill of materials"),
+        *("first release", "root file system", "partition table", "boot partition"),
+        *("system partition", "data partition", "compression", "bill of materials"),
     ]
     return out
 
@@ -249,14 +248,13 @@ def test_what_a_root_file_system_has_not_is_named(rootfs: Path) -> None:
 
 def raspios(folder: Path, *, fat: int = 1) -> Path:
     """An image as a Raspberry Pi has it: an MBR, a FAT and a Linux; `fat` says which partition it is."""
-    image, boot = folder / "raspios.img", folder / "fat.img"
+    image, boot = folder / "raspios.img", folder / "bootfs.img"
+    boot.write_bytes(b"")
+    os.truncate(boot, 64 * 1024 * 1024)
     filesystems.fat(
-        boot,
+        filesystems.Place(image=boot, mib=64, label="bootfs", name=uuid.UUID(int=1), epoch=0),
         {"cmdline.txt": b"console=tty1 root=PARTUUID=x rootwait quiet\n"},
-        label="bootfs",
-        mib=64,
-        volume=1,
-        epoch=0,
+        folder,
     )
     image.write_bytes(b"")
     os.truncate(image, 96 * 1024 * 1024)
