@@ -16,9 +16,10 @@ import typer
 
 from deploy import fleet as fleets
 from deploy.broker import OPERATOR
-from deploy.flash.command import flash_image
+from deploy.flash.command import AllowFile, AllowFixed, flash_image
+from deploy.fleet import Device as Line
 from deploy.fleet import Fleet
-from deploy.push.command import pushed
+from deploy.push.command import Number, Port, SshOption, pushed, told_of
 from deploy.push.pushing import Layout
 from deploy.ssh import Login
 from deploy.starting import address as address_of
@@ -75,11 +76,15 @@ class Device:
             )
 
     def ready(self, patience_s: float) -> Health:
-        """Wait until the device says by itself that it works: what the broker has kept does not count.
+        """Wait until the device says by itself that it works, from now on.
+
+        What the broker has kept does not count, and neither does what the device said while it was pushed to.
 
         Raises:
             DeviceError: It does not, or says that it cannot.
         """
+        while not self.link.notices.empty():
+            self._next()
         self._health = None
         end = self.clock() + patience_s
         while self.clock() < end:
@@ -200,7 +205,11 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option
     push: Annotated[
         str, typer.Option(help="Push to this host first; `-`: where it was pushed to before.")
     ] = "",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of SSH.")] = None,
+    port: Port = None,
+    ssh_option: SshOption = None,
+    release: Number = None,
+    allow_fixed: AllowFixed = False,
+    allow_file: AllowFile = False,
     fleet: Annotated[
         Path, typer.Option("--fleet", envvar=fleets.ENVIRONMENT, help="The fleet's folder.")
     ] = fleets.DEFAULT,
@@ -227,18 +236,20 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option
     line = opened.device(device)
     if (image is None) != (drive is None) or (image is not None and push):
         raise UsageError("Expected: --image with --drive, or --push, or neither. Received: another mix.")
+    if not push and (port or ssh_option or release):
+        raise UsageError("Expected: --port, --ssh-option and --release with --push. Received: no --push.")
+    login = Login(_host(line, push), port, tuple(ssh_option or ())) if push else None
     topics = DeviceTopics(line.store, device)
     with _link(opened, device, broker, topics) as link:
         watched = Device(link, topics)
         # The broker first: whoever waits for a device should learn at once that nobody would hear it.
         watched.joined(min(_REPLY_S, patience))
         if image is not None and drive is not None:
-            flash_image(image, [device], [drive], fleet, yes=yes)
-        elif push:
-            host = line.host if push == "-" else push
-            if host is None:
-                raise UsageError(f"Expected: --push HOST. Received: {device} was never pushed.")
-            pushed(opened, device, Login(host, port), Layout(), None)
+            flash_image(
+                image, [device], [drive], fleet, yes=yes, allow_fixed=allow_fixed, allow_file=allow_file
+            )
+        elif login is not None:
+            _say(told_of(device, login, pushed(opened, device, login, Layout(), release), started=True))
         _say(f"waiting for {device} ...")
         health = watched.ready(patience)
         watched.ping()
@@ -247,6 +258,14 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option
         until = None if follow is None else watched.clock() + follow
         for event in watched.events(until):
             typer.echo(events.encode(event) if as_json else told(event))
+
+
+def _host(line: Line, push: str) -> str:
+    if push != "-":
+        return push
+    if line.host is None:
+        raise UsageError(f"Expected: --push HOST. Received: {line.device} was never pushed.")
+    return line.host
 
 
 def _judge(device: str, health: Health, state: State | None) -> None:
