@@ -123,6 +123,21 @@ def applied(store: Store, bundle: Path) -> Path:
     return data / "device" / "device.yaml"
 
 
+def others_come_in(store: Store) -> None:
+    """Another operator leaves whoever follows a device alone; the same one once more does not."""
+    assert "fleet service bert" in store.run("--operator", "bert", code=3).stderr
+    with store.running("--patience", 120) as first:
+        assert first.stderr is not None
+        assert any("works and answers" in line for line in first.stderr)
+        assert worked(
+            store.run("--operator", "anna", "--patience", 120, "--follow", 0, "--json"), silent=True
+        )
+        assert first.poll() is None
+        assert worked(store.run("--patience", 120, "--follow", 0, "--json"), silent=True)
+        assert "another program" in first.communicate(timeout=60)[1]
+    assert first.returncode == 8
+
+
 @pytest.mark.slow
 @pytest.mark.broker
 def test_a_device_is_waited_for_asked_and_followed(tmp_path: Path, kit: Kit, bundle_folder: Path) -> None:
@@ -134,6 +149,7 @@ def test_a_device_is_waited_for_asked_and_followed(tmp_path: Path, kit: Kit, bun
         assert "nothing of it" in store.run("--patience", 2, code=7).stderr
         with process(tmp_path / "agent.log", *agent, "--config", str(config)):
             done = store.run("--patience", 120, "--follow", 4, "--json")
+            others_come_in(store)
     assert worked(done)
     lines = done.stdout.splitlines()
     assert "shelfkit.device.device-started.v1" in {json.loads(line)["type"] for line in lines}
