@@ -206,9 +206,9 @@ class Mqtt(Section):
         return self
 
 
-def secrets_of(settings: Webhook | Mail | Mqtt | None) -> Iterator[tuple[str, Secret]]:
+def secrets_of(settings: Webhook | Mail | Mqtt) -> Iterator[tuple[str, Secret]]:
     """Yield the secrets that a channel has, with their names."""
-    for name in type(settings).model_fields if settings is not None else ():
+    for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, Secret):
             yield name, value

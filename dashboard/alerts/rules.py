@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -117,9 +117,15 @@ class Channel(Section):
         return self
 
     @property
-    def kind(self) -> Literal["webhook", "mail", "mqtt"]:
-        """Which way."""
-        return "webhook" if self.webhook else "mail" if self.mail else "mqtt"
+    def kind(self) -> str:
+        """Which way: webhook, mail or mqtt."""
+        return next(name for name in Channel.model_fields if getattr(self, name) is not None)
+
+    @property
+    def settings(self) -> channels.Webhook | channels.Mail | channels.Mqtt:
+        """What is said of it."""
+        found: channels.Webhook | channels.Mail | channels.Mqtt = getattr(self, self.kind)
+        return found
 
 
 class Rules(Section):
@@ -132,6 +138,8 @@ class Rules(Section):
         rules: In no order: each holds for itself.
         give_up: How long a message is tried that cannot be delivered.
         keep: How long what is over is kept.
+        every: How often to look.
+        settle: How long the broker has to be there before anything is decided.
     """
 
     page: Annotated[str, Field(pattern=r"^https?://[^\s\x00-\x1f]+$")] | None = None
@@ -140,6 +148,8 @@ class Rules(Section):
     rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
     give_up: Span = timedelta(days=3)
     keep: Span = timedelta(days=30)
+    every: Annotated[Span, Field(ge=timedelta(seconds=1))] = timedelta(seconds=10)
+    settle: Span = timedelta(seconds=30)
 
     @cached_property
     def _weeks(self) -> dict[str, Week]:
@@ -191,8 +201,7 @@ def _cross_checks(rules: Rules) -> Iterator[tuple[Key, str]]:
 
 def _secret_checks(rules: Rules, folder: Path, environment: Mapping[str, str]) -> Iterator[tuple[Key, str]]:
     for name, channel in rules.channels.items():
-        settings = channel.webhook or channel.mail or channel.mqtt
-        for field, secret in channels.secrets_of(settings):
+        for field, secret in channels.secrets_of(channel.settings):
             try:
                 value = secret.read(folder, environment)
                 if channel.webhook is not None:
