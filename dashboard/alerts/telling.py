@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from dashboard.accounts.records import StoreSetting
-from dashboard.alerts.deciding import Notice, Told
+from dashboard.alerts.deciding import Told
 from dashboard.alerts.rules import Rules
 from edge_agent.contracts.times import rfc3339
 
@@ -94,12 +94,3 @@ def cloud_event(item: Mapping[str, Any]) -> Json:
         "datacontenttype": "application/json",
         "data": {name: value for name, value in item.items() if name not in own and value != ""},
     }
-
-
-TEST_ALERT = "test"
-"""The alert's id in messages that only try whether a channel works."""
-
-
-def is_test(item: Mapping[str, Any]) -> bool:
-    """Whether nothing is wrong, and a channel is tried."""
-    return bool(item["notice"] == Notice.TEST)
