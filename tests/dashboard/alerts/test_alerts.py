@@ -1,4 +1,4 @@
-"""From a device to whoever is told, with real processes: recorder, broker, HTTP, SMTP; and the command line."""
+"""From a device to whoever is told, with a real recorder, broker, HTTP and SMTP; and the command line."""
 
 import json
 import signal
@@ -37,7 +37,7 @@ every: 1s
 settle: 1s
 channels:
   till: {{webhook: {{url: "{hook.url}", key: {{file: webhook.key}}}}}}
-  crew: {{mail: {{host: 127.0.0.1, port: {box.port}, tls: none, sender: kit@shop.example, to: mei@shop.example}}}}
+  crew: {{mail: {{host: 127.0.0.1, port: {box.port}, tls: none, sender: kit@a.example, to: mei@a.example}}}}
   bus: {{mqtt: {{broker: "{broker.url}"}}}}
 rules:
   - {{name: empty, kind: out-of-stock, products: oat-drink, to: [till, crew, bus]}}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.accounts.records import Accounts, StoreSetting
+from dashboard.accounts.records import StoreSetting
 from dashboard.alerts.book import Book
 from dashboard.alerts.causes import Kind
 from dashboard.alerts.deciding import Alert, Mute, Notice, Told
@@ -180,9 +180,3 @@ def test_what_prometheus_may_know(office: Office) -> None:
     assert "shelfkit_alerts_open 1.0" in text
     assert 'shelfkit_alert_deliveries{state="waiting"} 1.0' in text
     assert 'shelfkit_alert_deliveries{state="given-up"} 0.0' in text
-
-
-def test_accounts_are_not_needed(tmp_path: Path) -> None:
-    accounts = Accounts()
-    assert accounts.settings.all() == {}
-    accounts.close()
