@@ -18,6 +18,7 @@ from edge_agent.contracts.validation import explain
 CONFIG = "mosquitto.conf"
 ACCESS = "access.acl"
 BROKER, RECORDER, OPERATOR, CA = "broker", "svc-recorder", "svc-operator", "svc-ca"
+ALERTS = "svc-alerts"
 PLAN = "plan.json"
 REVOKED = "crl.pem"
 
@@ -251,11 +252,13 @@ def access_list(plan: BrokerPlan) -> str:
     lines += ["", f"user {RECORDER}", f"topic read {ROOT}/#", f"topic write {every.ack}"]
     lines += ["", f"user {OPERATOR}", f"topic read {ROOT}/#"]
     lines += [f"topic write {topic}" for topic in (every.command("+"), every.desired)]
+    lines += ["", f"user {ALERTS}", f"topic write {every.alert('+')}"]
     lines += ["", f"user {CA}", f"topic read {every.certificate_request}"]
     lines += [f"topic write {every.certificate_response}"]
     for name in plan.consumers + plan.home_assistants:
         lines += ["", f"user {name}"]
-        lines += [f"topic read {topic}" for topic in (every.event("#"), every.state, every.health)]
+        heard = (every.event("#"), every.state, every.health, every.alert("+"))
+        lines += [f"topic read {topic}" for topic in heard]
         if name in plan.home_assistants:
             # Where it finds devices, and where it says that it has started itself.
             lines += ["topic read homeassistant/#", "topic write homeassistant/status"]
