@@ -1,7 +1,13 @@
 """From a device to whoever is told, with a real recorder, broker, HTTP and SMTP; and the command line."""
 
 import json
+import os
+import re
 import signal
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +19,18 @@ from typer.testing import CliRunner
 from dashboard.__main__ import app as command
 from dashboard.alerts.book import Book
 from dashboard.alerts.channels import KEY_PREFIX
+from dashboard.alerts.deciding import Mute
 from dashboard.store import Store
 from edge_agent.contracts.errors import KitError, ServiceError, UsageError
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Link
-from tests.brokers import Mosquitto, received, subscribed
+from tests.brokers import Mosquitto, free_port, received, subscribed
 from tests.dashboard.alerts.ears import Hook, Letterbox, letterbox, until
 from tests.dashboard.alerts.files import KEY
 from tests.dashboard.conftest import Opener
 from tests.dashboard.pages import Dashboard, health, moment, open_shop, publish, snapshot
+from tests.dashboard.test_axe import AXE, violations
+from tests.test_reference import installed
 
 DEVICE = DeviceTopics("0417", "cam-12-01")
 OATS = {"label": "oat-drink", "name": "Oat drink", "facings": 2, "filled": 0}
@@ -180,6 +189,81 @@ def test_a_file_is_checked_and_tried(tmp_path: Path, mosquitto: Mosquitto) -> No
     with pytest.raises(KitError, match=r"alerts\.yaml:10  rules\[1\]\.kind"):
         run("check", rules)
     assert KEY_PREFIX not in rules_text
+
+
+GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "alerts.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_rules_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, bus = blocks("yaml")
+    (tmp_path / "webhook.key").write_text(KEY)
+    (tmp_path / "alerts.yaml").write_text(text)
+    monkeypatch.setenv("MAIL_PASSWORD", "x")
+    assert "5 rules" in run("check", str(tmp_path / "alerts.yaml")).output
+    (tmp_path / "alerts.yaml").write_text(f"{bus}rules: [{{name: a, kind: low-stock, to: bus}}]\n")
+    assert "1 mqtt" in run("check", str(tmp_path / "alerts.yaml")).output
+
+
+def test_the_receiver_of_the_guide_knows_who_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = blocks("python")
+    assert len(code.splitlines()) <= 20
+    port = str(free_port())
+    (tmp_path / "receiver.py").write_text(code.replace("8081", port))
+    (tmp_path / "webhook.key").write_text(KEY)
+    monkeypatch.setenv("MAIL_PASSWORD", "x")
+    rules = tmp_path / "alerts.yaml"
+    text = blocks("yaml")[0].replace("8081", port)
+    rules.write_text(text.replace("to: [till, crew]", "to: till"))
+    command_ = [sys.executable, str(tmp_path / "receiver.py")]
+    receiver = subprocess.Popen(command_, stdout=subprocess.PIPE, text=True, env=os.environ | {"KEY": KEY})
+    try:
+        until(lambda: listens(int(port)))
+        assert run("test", str(rules), "empty").output == "till: sent: HTTP 204\n"
+        (tmp_path / "webhook.key").write_text(KEY.replace("AAEC", "AQEC"))
+        with pytest.raises(ServiceError, match="a no from till"):
+            run("test", str(rules), "empty")
+        (tmp_path / "webhook.key").write_text(f"{KEY.replace('AAEC', 'AQEC')}\n{KEY}")
+        assert run("test", str(rules), "empty").output == "till: sent: HTTP 204\n"
+    finally:
+        receiver.kill()
+        said, _ = receiver.communicate()
+    assert len(said.splitlines()) == 2
+    assert said.startswith("test-")
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.broker
+def test_axe_has_nothing_against_it(mosquitto: Mosquitto, tmp_path: Path, opened: Opener) -> None:
+    script = (installed(AXE) / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+    with Hook() as hook, subscribed(mosquitto.address, client_id="device") as device:
+        hook.answers = [204, 404]
+        rules = file(tmp_path / "rules", hook, Letterbox(1), mosquitto)
+        rules.write_text(rules.read_text().replace("products: oat-drink, to: [till, crew, bus]", "to: till"))
+        with Dashboard(mosquitto, tmp_path / "shop", "--no-login", "--alerts", str(rules)) as shop:
+            open_shop(device)
+            hook.wait(2)
+            store = Store(shop.database)
+            Book(store.engine).mute("m", Mute(device="cam-13-01"), "mei", datetime.now(UTC))
+            Book(store.engine).take(Book(store.engine).opened(9)[0].id, "mei", datetime.now(UTC))
+            store.close()
+            for phone, scheme, code in ((False, "light", "en"), (True, "dark", "zh")):
+                page = opened(shop.address, phone=phone, language=code, color_scheme=scheme)
+                for place in ("/alerts", "/alerts/log"):
+                    page.goto(shop.address + place)
+                    expect(page.locator("h1")).to_have_count(1)
+                    assert violations(page, script) == [], f"{place} {scheme}"
+                    width = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+                    assert width <= 0, f"{place} is {width} px too wide"
 
 
 def test_the_log_by_the_command_line(tmp_path: Path) -> None:
