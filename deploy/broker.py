@@ -25,6 +25,7 @@ OPERATORS = {
     f"{OPERATOR}-page": "the live page",
 }
 """Who commands devices, and for what: a broker lets one of a name in at a time; these work side by side."""
+ALERTS = "svc-alerts"
 PLAN = "plan.json"
 REVOKED = "crl.pem"
 
@@ -273,11 +274,13 @@ def access_list(plan: BrokerPlan) -> str:
     for name in dict.fromkeys((*OPERATORS, *plan.operators)):
         lines += ["", f"user {name}", f"topic read {ROOT}/#"]
         lines += [f"topic write {topic}" for topic in (every.command("+"), every.desired)]
+    lines += ["", f"user {ALERTS}", f"topic write {every.alert('+')}"]
     lines += ["", f"user {CA}", f"topic read {every.certificate_request}"]
     lines += [f"topic write {every.certificate_response}"]
     for name in plan.consumers + plan.home_assistants:
         lines += ["", f"user {name}"]
-        lines += [f"topic read {topic}" for topic in (every.event("#"), every.state, every.health)]
+        heard = (every.event("#"), every.state, every.health, every.alert("+"))
+        lines += [f"topic read {topic}" for topic in heard]
         if name in plan.home_assistants:
             # Where it finds devices, and where it says that it has started itself.
             lines += ["topic read homeassistant/#", "topic write homeassistant/status"]
