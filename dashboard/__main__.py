@@ -22,7 +22,8 @@ from dashboard.alerts.command import app as alerts_app
 from dashboard.database_command import backup, migrate, quarantine, restore, upkeep
 from dashboard.labelling.command import app as labels
 from dashboard.operator import Operator
-from dashboard.recorder import Recorder
+from dashboard.places import files_beside
+from dashboard.recorder import BATCH, Recorder
 from dashboard.store import Store
 from dashboard.upkeep import Policy, Upkeep, read_age
 from dashboard.web import Hub, build_app
@@ -129,6 +130,8 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 subscriptions=_subscriptions(own),
                 session_expiry_s=_SESSION_S,
                 manual_ack=True,
+                deliveries=False,
+                receive_maximum=BATCH,
             )
         )
         recorder = Recorder(link, kept, hub.changed)
@@ -142,7 +145,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 lambda: recorder.connected,
                 access,
                 root,
-                files=files or _beside(database),
+                files=files or files_beside(database),
                 operator=commands,
                 rules=plan.rules if plan else None,
             ),
@@ -185,14 +188,6 @@ def _operator(
     # The authority is the recorder's too, and may have been named for that one alone.
     own = (ca, certificate, key) if certificate or key else ()
     return Operator(_with_certificates(address_from_url(url), *own))
-
-
-def _beside(database: str) -> Path:
-    """Return the folder for files: beside a database that is a file, else where the recorder was started."""
-    if database.startswith("sqlite:///"):
-        path = Path(database.removeprefix("sqlite:///"))
-        return path.with_name(f"{path.name.removesuffix('.sqlite').removesuffix('.db')}.files")
-    return Path("shelfkit.files")
 
 
 # Behind `run`: the first command is the one that runs when none is named.

@@ -35,6 +35,7 @@ class BrokerPlan:
     """What a configuration says; paths of certificates are those on the broker's machine.
 
     Attributes:
+        recorders: Names besides the usual one, where several share the devices.
         revoked: The list of certificates that were taken back; None: there is none.
         operators: Who may command devices, besides those that every fleet has.
     """
@@ -46,9 +47,15 @@ class BrokerPlan:
     certificate: str = "broker.pem"
     key: str = "broker.key"
     revoked: str | None = None
+    recorders: tuple[str, ...] = ()
     consumers: tuple[str, ...] = ()
     home_assistants: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Who else comes in, beside those that each broker knows: each needs a certificate of this name."""
+        return self.recorders + self.consumers + self.home_assistants + self.operators
 
     def __post_init__(self) -> None:
         try:
@@ -60,10 +67,6 @@ class BrokerPlan:
                 f"Expected: names of letters, digits, '.', '_' and '-'. Received: {explain(exc)}."
             ) from exc
 
-    @property
-    def named(self) -> tuple[str, ...]:
-        """Everybody who needs a certificate besides those that every fleet has."""
-        return self.consumers + self.home_assistants + self.operators
 
 
 def write_broker(
@@ -81,7 +84,7 @@ def write_broker(
         The files, the configuration first.
 
     Raises:
-        ConfigError: The fleet lacks a certificate, or a consumer has none.
+        ConfigError: The fleet lacks a certificate, or somebody named has none.
         DataError: The folder holds something, or cannot be written.
     """
     folder = out.resolve()
@@ -106,6 +109,7 @@ def update_broker(
     out: Path,
     fleet: Fleet | None,
     *,
+    recorders: Iterable[str] = (),
     consumers: Iterable[str] = (),
     home_assistants: Iterable[str] = (),
     operators: Iterable[str] = (),
@@ -117,7 +121,8 @@ def update_broker(
     Args:
         out: What `write_broker` wrote before.
         fleet: Whose certificates it has.
-        consumers: That there are from now on, besides those before.
+        recorders: That there are from now on, besides those before.
+        consumers: The same.
         home_assistants: The same.
         operators: The same.
 
@@ -125,7 +130,7 @@ def update_broker(
         The files that were written.
 
     Raises:
-        ConfigError: The folder is none, the fleet lacks a certificate, or a consumer has none.
+        ConfigError: The folder is none, the fleet lacks a certificate, or somebody named has none.
         DataError: It cannot be written.
     """
     folder = out.resolve()
@@ -144,6 +149,7 @@ def update_broker(
         )
     plan = replace(
         plan,
+        recorders=_united(plan.recorders, recorders),
         consumers=_united(plan.consumers, consumers),
         home_assistants=_united(plan.home_assistants, home_assistants),
         operators=_united(plan.operators, operators),
@@ -217,7 +223,9 @@ def configuration(plan: BrokerPlan, folder: Path) -> str:
         "max_queued_messages 0",
         "# Small packets as they come: an acknowledgement behind another would wait for 40 ms.",
         "set_tcp_nodelay true",
-        "max_inflight_messages 20",
+        "# How many messages a subscriber gets before it has answered the first: a recorder takes them into",
+        "# its database by one commit. Devices and others ask for 20.",
+        "max_inflight_messages 1000",
         "# A planogram with its picture is the largest thing that is said here.",
         "max_packet_size 8388608",
         "persistent_client_expiration 14d",
@@ -270,7 +278,8 @@ def access_list(plan: BrokerPlan) -> str:
         f"pattern read {topic}"
         for topic in (own.ack, own.command("+"), own.desired, own.certificate_response)
     ]
-    lines += ["", f"user {RECORDER}", f"topic read {ROOT}/#", f"topic write {every.ack}"]
+    for name in (RECORDER, *plan.recorders):
+        lines += ["", f"user {name}", f"topic read {ROOT}/#", f"topic write {every.ack}"]
     for name in dict.fromkeys((*OPERATORS, *plan.operators)):
         lines += ["", f"user {name}", f"topic read {ROOT}/#"]
         lines += [f"topic write {topic}" for topic in (every.command("+"), every.desired)]
