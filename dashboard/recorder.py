@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from queue import Empty
 
@@ -37,11 +37,13 @@ class Recorder:
     Args:
         link: Subscribed to events, state and health, with manual acknowledgement.
         store: The database.
-        changed: Called after each commit that changed something.
+        changed: Called after each commit with the sources of which it has something new.
         batch: Most messages of one commit.
     """
 
-    def __init__(self, link: Link, store: Store, changed: Callable[[], None], batch: int = BATCH) -> None:
+    def __init__(
+        self, link: Link, store: Store, changed: Callable[[Collection[str]], object], batch: int = BATCH
+    ) -> None:
         self._link, self._store, self._changed, self._most = link, store, changed, batch
         self._complained = float("-inf")
         self._connected = threading.Event()
@@ -123,7 +125,7 @@ class Recorder:
             self._publish(topics, Ack(stream=key[1], upto=reached[key], time=now))
         for refusal in inbox.batch.refusals:
             self._complain(refusal)
-        self._changed()
+        self._changed(inbox.batch.sources)
 
     def _publish(self, topics: DeviceTopics, ack: Ack) -> None:
         self._link.publish(Publication(topics.ack, messages.encode(ack), retain=True))

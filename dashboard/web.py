@@ -99,10 +99,11 @@ def build_app(
         operator: Asks devices for things; None is a page that sends them nothing.
     """
     queries = Queries(store.engine)
-    metrics = Metrics(queries, connected, lambda: hub.listeners)
+    live = Live(queries, hub, connected)
+    metrics = Metrics(queries, connected, lambda: live.pages)
     if access is None:
         access = Access(Accounts(), login=False, hosts=None)
-    site = Site(queries, Live(queries, hub, connected), access, connected)
+    site = Site(queries, live, access, connected)
 
     async def health(_request: Request) -> Response:
         await run_in_threadpool(queries.last_row)

@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -341,15 +342,31 @@ def test_under_a_path_of_a_proxy_and_by_the_clock_of_the_store(
 
 
 @pytest.mark.broker
-def test_the_stream_goes_on_where_a_page_left_off(mosquitto: Mosquitto, shop: Dashboard) -> None:
+def test_a_stream_tells_everything_once_and_then_what_changes(mosquitto: Mosquitto, shop: Dashboard) -> None:
     with subscribed(mosquitto.address, client_id="device") as device:
+        publish(device, TOPICS.state, snapshot())
         publish(device, TOPICS.health, health())
-        for sequence in (1, 2, 3):
-            device.publish(Publication(TOPICS.event("restocked"), event(sequence)))
-        arrived(shop.address, 3)
-    found = httpx.get(f"{shop.address}/api/v1/events").json()["events"]
-    headers = {"Last-Event-ID": str(found[1]["cursor"])}
-    with httpx.stream("GET", f"{shop.address}/stores/0417/live", headers=headers) as stream:
-        lines = stream.iter_lines()
-        data = next(line for line in lines if line.startswith("data:") and '"cursor"' in line)
-    assert int(json.loads(data.removeprefix("data:"))["event"]["sequence"]) == 3
+        device.publish(Publication(TOPICS.event("restocked"), event(1)))
+        arrived(shop.address, 1)
+        with httpx.stream("GET", f"{shop.address}/stores/0417/live") as stream:
+            told = messages(stream)
+            first = [next(told) for _ in range(4)]
+            assert [kind for kind, _ in first] == ["begin", "device", "event", "link"]
+            assert first[0][1] == {"devices": ["cam-12-01"]}
+            assert first[1][1]["state"] == snapshot()
+            seen = snapshot()["slots"]
+            name = next(iter(seen))
+            publish(device, TOPICS.state, snapshot(slots=seen | {name: {**seen[name], "confidence": 0.5}}))
+            change = {"device": "cam-12-01", "state": {"slots": {name: {"confidence": 0.5}}}}
+            assert next(told) == ("change", change)
+
+
+def messages(stream: httpx.Response) -> Iterator[tuple[str, Any]]:
+    """Yield what a stream tells: of what kind, and what."""
+    kind = ""
+    for line in stream.iter_lines():
+        name, _, value = line.partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            yield kind, json.loads(value)
