@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from dashboard.pages import language
+from dashboard.pages import assets, language
 from dashboard.store import Store
 from dashboard.web import Hub, build_app
 from edge_agent.mqtt import Publication
@@ -52,15 +52,33 @@ def test_the_page_loads_nothing_from_elsewhere(get: Get) -> None:
     assert "unsafe" not in policy
     addresses = re.findall(r'(?:src|href)="(/static/[^"]+)"', answer.text)
     assert len(addresses) >= 3
-    for address in addresses:
-        assert get(address).status_code == 200
+    assert all(get(address).status_code == 200 for address in addresses)
+
+
+def test_what_a_page_loads_stays_what_it_is_for_ever(get: Get) -> None:
+    style = f"/static/{assets.version()}/style.css"
+    answer = get(style)
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["content-type"] == "text/css; charset=utf-8"
+    assert answer.headers["content-encoding"] == "gzip"
+    assert "--card" in answer.text
     for outside in (
-        "/static/../store.py",
-        "/static/%2e%2e/store.py",
-        "/static/..%2fstore.py",
+        "/static/0123456789abcdef/style.css",
+        style.replace("style.css", "../store.py"),
+        style.replace("style.css", "%2e%2e/store.py"),
+        style.replace("style.css", "..%2fstore.py"),
+        style.replace("style.css", ""),
         "/static//etc/passwd",
     ):
         assert get(outside).status_code == 404
+
+
+def test_a_page_asks_for_all_its_modules_at_once() -> None:
+    folder = Path(assets.__file__).parents[1] / "static"
+    for script in folder.glob("*.js"):
+        imported = set(re.findall(r'from "\./([\w-]+\.js)"', script.read_text()))
+        assert imported <= set(assets.needed(script.name))
+    assert set(assets.needed("refresh.js")) == {"live.js", "words.js"}
 
 
 @pytest.fixture
