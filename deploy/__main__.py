@@ -103,12 +103,10 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
         written = update_broker(
             out,
             opened,
-            consumers=consumer or (),
-            home_assistants=home_assistant or (),
-            operators=operator or (),
             recorders=recorder or (),
             consumers=consumer or (),
             home_assistants=home_assistant or (),
+            operators=operator or (),
         )
         if as_json:
             print_json({"files": [str(path) for path in written]})

@@ -39,7 +39,7 @@ def recording(broker: Mosquitto, store: Store) -> Iterator[Recorder]:
         deliveries=False,
         receive_maximum=BATCH,
     ) as link:
-        recorder = Recorder(link, store, news.set)
+        recorder = Recorder(link, store, lambda _sources: news.set())
         thread = threading.Thread(target=recorder.run, args=(stopping,))
         thread.start()
         try:
@@ -213,6 +213,6 @@ def test_a_broker_that_will_not_have_it_ends_it(tmp_path: Path, store: Store) ->
     with Mosquitto(find_program("mosquitto"), tmp_path / "b", lines=lines) as broker:
         stopping = threading.Event()
         with Link(broker.address, client_id="svc-recorder") as link:
-            recorder = Recorder(link, store, lambda: None)
+            recorder = Recorder(link, store, lambda _sources: None)
             recorder.run(stopping)
         assert isinstance(recorder.error, ServiceError)
