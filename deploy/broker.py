@@ -1,6 +1,7 @@
 """A mosquitto configuration for one store: who may speak to whom, and nothing lost silently."""
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -116,6 +117,11 @@ def update_broker(
             f"Expected: the folder of a broker with certificates. Received: {out}: {exc}.",
             hint="write it anew: shelfkit deploy broker --store STORE --out FOLDER",
         ) from exc
+    if fleet is None and (folder / REVOKED).exists():
+        raise ConfigError(
+            f"Expected: the fleet that {folder / REVOKED} is of. Received: none, so the list would stay old.",
+            hint="name its folder: --fleet FOLDER",
+        )
     if fleet is not None and f"crlfile {folder / REVOKED}" not in text.splitlines():
         raise ConfigError(
             f"Expected: `crlfile {folder / REVOKED}` in {folder / CONFIG}. Received: none.",
@@ -130,6 +136,11 @@ def update_broker(
         return _written(folder, _contents(plan, fleet))
     except OSError as exc:
         raise DataError(f"Expected: a place that can be written. Received: {out}: {exc.strerror}.") from exc
+
+
+def update_words(fleet: Fleet) -> str:
+    """Return the command that brings what was revoked to a broker."""
+    return f"shelfkit deploy broker --update --fleet {shlex.quote(str(fleet.folder))} --out FOLDER"
 
 
 def _plan(kept: Mapping[str, object]) -> dict[str, Any]:
