@@ -1,6 +1,7 @@
 """A mosquitto configuration for one store: who may speak to whom, and nothing lost silently."""
 
 import json
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -157,7 +158,15 @@ def _written(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
             # mosquitto refuses an access list that others may read, and soon any that it does not own.
             staged.touch(0o600)
             staged.write_bytes(content)
+            _give(staged, folder / name)
     return [folder / name for name in contents]
+
+
+def _give(staged: Path, target: Path) -> None:
+    """Give a file to the user that the broker runs as: whoever has the one before, or the folder."""
+    made, wanted = staged.stat(), (target if target.exists() else target.parent).stat()
+    if (made.st_uid, made.st_gid) != (wanted.st_uid, wanted.st_gid):
+        os.chown(staged, wanted.st_uid, wanted.st_gid)
 
 
 def _contents(plan: BrokerPlan, fleet: Fleet | None) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """Who comes in at the broker of a fleet, and who does not: real certificates, a real mosquitto."""
 
 import contextlib
+import os
 import shlex
 import signal
 import socket
@@ -257,6 +258,19 @@ def test_the_words_after_a_revocation_bring_the_list_to_the_broker(tmp_path: Pat
         assert (folder / "crl.pem").read_bytes() == fleet.revocation_list.read_bytes()
     refused = kit("deploy", "broker", "--update", "--out", folder, code=3)
     assert "--fleet FOLDER" in refused.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files to another user")
+def test_what_root_brings_up_to_date_stays_the_brokers_own(tmp_path: Path) -> None:
+    fleet, folder = begin(tmp_path / "fleet", "test", AGO), tmp_path / "broker"
+    write_broker(folder, BrokerPlan(store="0417", port=8883), fleet)
+    (folder / "crl.pem").unlink()
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, 1883, 1884)
+    update_broker(folder, fleet)
+    owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in folder.iterdir()}
+    assert "crl.pem" in owners
+    assert set(owners.values()) == {(1883, 1884)}
 
 
 def test_a_consumer_without_a_certificate_is_no_consumer(tmp_path: Path) -> None:
