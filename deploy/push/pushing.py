@@ -119,8 +119,8 @@ def push(
         KitError: The machine, the fleet's files or the network; what has arrived is gone on with.
     """
     data = layout.real(layout.data)
-    files = provision.files(fleet, device, now, data=Path(data))
     there = probe(ssh, layout)
+    files = provision.files(fleet, device, now, data=Path(data), had=there.files)
     release = chosen(fleet, number, there.arch)
     made = payload(fleet, release, layout.device)
     changed = _changed(files, there)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from deploy import provision as provisions
+from deploy.fleet import Fleet
 from edge_agent.contracts.errors import ConfigError, DeviceError
 from edge_agent.contracts.provisioning import FILES, REPORT
 from edge_agent.contracts.yamlfile import ProblemsError
 from edge_agent.provision import provisioned
+from edge_agent.renewal import HELD
 from tests.conftest import Kit
 from tests.deploy.fleets import DEVICE_ID, NOW, Authority, fleet_with_device
 
@@ -26,7 +28,9 @@ class Board:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.boot, self.data = folder, folder / "boot", folder / "data" / "shelf"
-        self.files = provisions.files(fleet_with_device(folder / "fleet"), DEVICE_ID, NOW, data=self.data)
+        fleet, self.authority = Fleet(folder / "fleet"), Authority()
+        fleet_with_device(fleet.folder, authority=self.authority)
+        self.files = provisions.files(fleet, DEVICE_ID, NOW, data=self.data)
         self.boot.mkdir()
         (self.boot / "config.txt").write_text("arm_64bit=1\n")
         self.insert()
@@ -83,6 +87,34 @@ def test_one_file_alone_replaces_its_own(board: Board) -> None:
     assert provisioned(board.boot, board.data, NOW).applied == ("device.yaml",)
     assert board.kept() == board.files | {"device.yaml": changed}
     assert (board.data / "metadata" / "timestamp.json").exists()
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_a_device_goes_on_after_its_first_certificate_and_takes_over_files(
+    board: Board, *, renewed: bool
+) -> None:
+    provisioned(board.boot, board.data, NOW)
+    if renewed:
+        certificate, key = board.authority.issue(DEVICE_ID, begin=NOW + timedelta(days=250))
+        (board.data / "state" / HELD).write_bytes(certificate + key)
+    later = NOW + timedelta(days=400)
+    done = provisioned(board.boot, board.data, later)
+    assert not done.applied
+    assert (done.checked.not_after > later) is renewed
+    [note] = done.checked.notes
+    assert "until 2027-11-26" in note
+    changed = board.files["planogram.yaml"] + b"# moved\n"
+    (board.boot / "planogram.yaml").write_bytes(changed)
+    # The whole that it was flashed with may come again: it is nothing new.
+    (board.boot / "device.pem").write_bytes(board.files["device.pem"])
+    assert provisioned(board.boot, board.data, later).applied == ("planogram.yaml", "device.pem")
+    assert board.kept() == board.files | {"planogram.yaml": changed}
+    assert ("good until 2028-08-02" in board.report) is renewed
+    certificate, key = board.authority.issue(DEVICE_ID, begin=NOW + timedelta(days=10))
+    (board.boot / "device.pem").write_bytes(certificate)
+    (board.boot / "device.key").write_bytes(key)
+    with pytest.raises(ProblemsError, match="good now"):
+        provisioned(board.boot, board.data, later)
 
 
 def test_another_fleet_is_trusted_from_its_own_root_on(board: Board, tmp_path: Path) -> None:
