@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from cryptography.x509.oid import NameOID
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]  # as documented
 
 from edge_agent.contracts import config, planogram
+from edge_agent.contracts.certificates import UNREADABLE, common_names
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.yamlfile import Document, Problem, ProblemsError
 
@@ -176,7 +175,7 @@ def _identity(folder: Path, device: str, found: _Found) -> x509.Certificate | No
     leaf = chain[0]
     if key is not None and _public(key.public_key()) != _public(leaf.public_key()):
         found.add(KEY, f"expected the key of {CERTIFICATE}; received another")
-    names = [str(item.value) for item in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    names = common_names(leaf)
     if device and names != [device]:
         found.add(CERTIFICATE, f"expected the common name {device!r}; received {', '.join(names)!r:.80}")
     if roots and not leads_to(chain, roots):
@@ -188,10 +187,14 @@ def _certificates(path: Path, found: _Found) -> list[x509.Certificate]:
     if not path.is_file() or not path.stat().st_size:
         return []
     try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
-    except (OSError, ValueError):
+        read = x509.load_pem_x509_certificates(path.read_bytes())
+        for item in read:
+            item.public_key()
+            common_names(item)
+    except (OSError, *UNREADABLE):
         found.add(path.name, "expected a certificate in PEM; received something else")
         return []
+    return read
 
 
 def _private(path: Path, found: _Found) -> PrivateKeyTypes | None:
@@ -199,7 +202,7 @@ def _private(path: Path, found: _Found) -> PrivateKeyTypes | None:
         return None
     try:
         return load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
+    except (OSError, *UNREADABLE):
         found.add(path.name, "expected a private key in PEM, without a passphrase; received something else")
         return None
 
@@ -226,7 +229,7 @@ def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             return False
         certificate.verify_directly_issued_by(issuer)
-    except (x509.ExtensionNotFound, InvalidSignature, ValueError, TypeError):
+    except UNREADABLE:
         return False
     return True
 

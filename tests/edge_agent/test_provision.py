@@ -1,5 +1,6 @@
 """First boot: the whole is checked, taken over, and told; any moment may be the last."""
 
+import base64
 import json
 import os
 import shutil
@@ -9,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from deploy import provision as provisions
 from deploy.fleet import Fleet
@@ -142,6 +145,14 @@ def _write(name: str, content: bytes) -> Change:
     return lambda boot: (boot / name).write_bytes(content)
 
 
+def _strange_curve(boot: Path) -> None:
+    """A certificate whose key is on a curve that nobody knows: it is read, and then not understood."""
+    der = x509.load_pem_x509_certificate((boot / "device.pem").read_bytes()).public_bytes(Encoding.DER)
+    curve = bytes.fromhex("06082a8648ce3d030107")
+    body = base64.encodebytes(der.replace(curve, curve[:-1] + b"\x7f")).decode()
+    (boot / "device.pem").write_text(f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n")
+
+
 _OTHER = Authority("another")
 WRONG: dict[str, tuple[Change, tuple[str, ...]]] = {
     "missing": (lambda boot: (boot / "ca.pem").unlink(), ("ca.pem", "missing")),
@@ -158,6 +169,7 @@ WRONG: dict[str, tuple[Change, tuple[str, ...]]] = {
     "reference": (_edit("planogram.yaml", "reference.jpg", "other.jpg"), ("reference",)),
     "picture": (_write("reference.jpg", b"no picture"), ("cannot be read",)),
     "certificate": (_write("device.pem", b"none"), ("device.pem", "certificate in PEM")),
+    "curve": (_strange_curve, ("device.pem", "certificate in PEM")),
     "authority": (_write("ca.pem", _OTHER.pem), ("device.pem", "ca.pem has signed")),
     "key": (_write("device.key", _OTHER.issue("x")[1]), ("device.key", "another")),
     "no key": (_write("device.key", b"-----BEGIN"), ("device.key", "private key in PEM")),
