@@ -16,7 +16,6 @@ from deploy.push.target import Target
 from deploy.release.choosing import chosen
 from deploy.ssh import Ssh
 from edge_agent.contracts.errors import UsageError
-from edge_agent.contracts.provisioning import CERTIFICATE, KEY
 from edge_agent.contracts.release import Release
 from edge_agent.update import units
 
@@ -119,8 +118,8 @@ def push(
         KitError: The machine, the fleet's files or the network; what has arrived is gone on with.
     """
     data = layout.real(layout.data)
-    files = provision.files(fleet, device, now, data=Path(data))
     there = probe(ssh, layout)
+    files = provision.files(fleet, device, now, data=Path(data), had=there.files)
     release = chosen(fleet, number, there.arch)
     made = payload(fleet, release, layout.device)
     changed = _changed(files, there)
@@ -171,12 +170,11 @@ def _missing(made: Payload, there: Target) -> dict[str, Path]:
 
 
 def _changed(files: Mapping[str, bytes], there: Target) -> dict[str, bytes]:
-    """Return what the machine has not; its own key and certificate a device keeps."""
-    own = {CERTIFICATE, KEY} if KEY in there.files else set()
+    """Return what the machine has not; what a device renews by itself lies elsewhere, and is not touched."""
     return {
         name: content
         for name, content in files.items()
-        if name not in own and there.files.get(name) != hashlib.sha256(content).hexdigest()
+        if there.files.get(name) != hashlib.sha256(content).hexdigest()
     }
 
 
