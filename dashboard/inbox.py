@@ -60,7 +60,8 @@ class Inbox:
                 self._state(topics, payload)
             elif leaf == "health":
                 self._health(topics, payload)
-        except DataError as exc:
+        except (DataError, ValueError, ArithmeticError) as exc:
+            # What the contract's models do not foresee must not end the recorder: it would come again.
             self._refuse(topics, topic, payload, str(exc))
 
     def refuse(self, reason: str) -> None:

@@ -1,6 +1,7 @@
 """What is old goes, days are counted and kept, months get tables, backups come back in either database."""
 
 import json
+import threading
 import uuid
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from dashboard import backup as copies
-from dashboard.availability import Turn, days
+from dashboard import upkeep
+from dashboard.availability import Turn, days, turn
 from dashboard.retention import prepare_months, purge, purge_days
 from dashboard.rollup import roll_up
 from dashboard.store import Arrival, Store
@@ -176,3 +178,32 @@ def test_what_is_no_backup_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DataError, match="no file"):
         copies.restore(tmp_path / "y", target)
     target.close()
+
+
+def test_upkeep_goes_on_whatever_befell_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries, again = [], threading.Event()
+
+    def look_after(*_given: object) -> dict[str, int]:
+        tries.append(1)
+        if len(tries) == 1:
+            message = "date value out of range"
+            raise OverflowError(message)
+        again.set()
+        return {}
+
+    monkeypatch.setattr(upkeep, "look_after", look_after)
+    monkeypatch.setattr(upkeep, "_AGAIN_S", 0.01)
+    store = Store(f"sqlite:///{tmp_path / 'store.sqlite'}")
+    with upkeep.Upkeep(store, upkeep.Policy(None, None)):
+        assert again.wait(10)
+    store.close()
+
+
+def test_days_are_made_of_what_this_version_knows(store: Store) -> None:
+    newer = product(1, NOW - 48 * HOUR, "restocked")
+    body = json.loads(newer.body) | {"type": "shelfkit.product.restocked.v2", "data": {"since": [1]}}
+    far = json.loads(newer.body) | {"data": {"since": "9999-12-31T23:59:59-05:00"}}
+    assert [turn(body), turn(far)] == [None, turn(json.loads(newer.body))]
+    row = (newer.source, newer.id, newer.stream, newer.sequence, body["type"], newer.subject, newer.received)
+    take(store, Arrival(*row, json.dumps(body)))
+    assert roll_up(store, NOW) == 0
