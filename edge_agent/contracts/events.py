@@ -27,12 +27,20 @@ from edge_agent.contracts.validation import explain, strict_json
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 EXPIRY_S = 7 * 24 * 3600
 SEQUENCE_DIGITS = 16
+MOST_FACINGS = 10_000
 
 
 class Message(BaseModel):
     """Base of everything on the wire: frozen, and unknown fields are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
+
+
+# What a message may hold: any database keeps it, any page shows it.
+Text = Annotated[str, Field(max_length=255)]
+Words = Annotated[str, Field(max_length=10_000)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class SlotCondition(StrEnum):
@@ -111,15 +119,15 @@ class ProductRef(Message):
     """A product as an event names it."""
 
     label: Label
-    name: str
+    name: Text
     gtin: Gtin | None = None
 
 
 class ModelRef(Message):
     """The model that saw it."""
 
-    name: str
-    version: str
+    name: Text
+    version: Text
 
 
 class SlotData(Message):
@@ -137,15 +145,15 @@ class SlotData(Message):
     label: Label | None = None
     since: Timestamp
     product: ProductRef
-    confidence: Annotated[float, Field(ge=0, le=1)]
+    confidence: Share
     model: ModelRef
 
 
 class ProductData(SlotData):
     """Data of a product event: the slot that tipped it, and the facings that are left."""
 
-    facings: Annotated[int, Field(ge=1)]
-    filled: Annotated[int, Field(ge=0)]
+    facings: Annotated[int, Field(ge=1, le=MOST_FACINGS)]
+    filled: Annotated[int, Field(ge=0, le=MOST_FACINGS)]
 
 
 class CameraData(Message):
@@ -161,9 +169,9 @@ class DeviceData(Message):
     """Data of a device event."""
 
     store: StoreId
-    agent: str
+    agent: Text
     model: ModelRef | None = None
-    reason: str | None = None
+    reason: Words | None = None
 
 
 EventData = ProductData | SlotData | CameraData | DeviceData
@@ -213,9 +221,10 @@ class Event(Message):
     def _data_by_type(cls, value: Any) -> Any:  # noqa: ANN401 - whatever came over the wire
         if not isinstance(value, dict) or isinstance(value.get("data"), Message):
             return value
-        kind = _KINDS_BY_TYPE.get(value.get("type", ""))
+        told = value.get("type")
+        kind = _KINDS_BY_TYPE.get(told) if isinstance(told, str) else None
         if kind is None:
-            msg = f"Expected: a type of version 1. Received: {value.get('type')!r}."
+            msg = f"Expected: a type of version 1. Received: {told!r:.200}."
             raise ValueError(msg)
         try:
             return value | {"data": _DATA_MODELS[kind.about].model_validate(value.get("data"))}
