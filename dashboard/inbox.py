@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from dashboard.batch import Arrival, Batch, Place, Refusal
 from edge_agent.contracts import events, messages
 from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.identifiers import NAME
+from edge_agent.contracts.identifiers import PLAIN
 from edge_agent.contracts.messages import Health, State
 from edge_agent.contracts.times import moment, rfc3339
 from edge_agent.contracts.topics import DeviceTopics, parse
@@ -28,7 +28,7 @@ _MODELS: dict[str, type[events.Message]] = {
     "camera": events.CameraData,
     "device": events.DeviceData,
 }
-_DATA = {kind.type: _MODELS[kind.about] for kind in events.Kind}
+_KINDS = {kind.type: kind for kind in events.Kind}
 _LAST = 10**events.SEQUENCE_DIGITS
 _TEXTS = {"type": 255, "subject": 1024}
 _ID, _STREAM = 64, 32
@@ -110,7 +110,7 @@ class Inbox:
 def _named(topics: DeviceTopics) -> None:
     """Refuse names that are none of the contract: a broker without an access list lets any in."""
     for name in (topics.store, topics.device):
-        if not re.fullmatch(NAME, name):
+        if not re.fullmatch(PLAIN, name):
             raise DataError(f"Expected: names of store and device. Received: {name!r:.80}.")
 
 
@@ -149,13 +149,15 @@ def arrival(topics: DeviceTopics, payload: bytes, now: str) -> Arrival:
 def _known(value: dict[str, Any]) -> None:
     """Refuse an event of a kind that this version knows which is not what the contract says."""
     kind = value.get("type")
-    model = _DATA.get(kind) if isinstance(kind, str) else None
-    if model is None:
+    if not isinstance(kind, str) or kind not in _KINDS:
         return
     try:
-        model.model_validate(value.get("data"))
+        _MODELS[_KINDS[kind].about].model_validate(value.get("data"))
     except ValidationError as exc:
         raise DataError(f"Expected: {kind} of the contract. Received: data.{explain(exc)}.") from exc
+    about = value.get("subject")
+    if not isinstance(about, str) or not events.is_subject(about, _KINDS[kind]):
+        raise DataError(f"Expected: the subject of {kind}. Received: {about!r:.200}.")
     told = value.get("time")
     if value.get("specversion") != "1.0" or not isinstance(told, str) or moment(told) is None:
         raise DataError(f"Expected: CloudEvents 1.0 with a time. Received: {told!r:.80}.")

@@ -5,6 +5,7 @@ binary-mode event is then meaningless. A reader keeps the fields that it does no
 """
 
 import json
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ from pydantic import (
 )
 
 from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.identifiers import Gtin, Label, ShelfId, SlotId, StoreId
+from edge_agent.contracts.identifiers import PLAIN, Gtin, Label, ShelfId, SlotId, StoreId
 from edge_agent.contracts.times import Timestamp
 from edge_agent.contracts.validation import explain, strict_json
 
@@ -246,6 +247,19 @@ def source(store: str, device: str) -> str:
 def subject(shelf: str, about: str, name: str) -> str:
     """Return the CloudEvents subject, e.g. `shelf/12/slot/A3`."""
     return f"shelf/{shelf}/{about}/{name}"
+
+
+_ABOUT_WHAT = {
+    "slot": re.compile(rf"shelf/{PLAIN}/slot/{PLAIN}"),
+    "product": re.compile(rf"shelf/{PLAIN}/product/[^\x00-\x1f/]{{1,128}}"),
+    "camera": re.compile(rf"shelf/{PLAIN}/camera"),
+    "device": re.compile("device"),
+}
+
+
+def is_subject(text: str, kind: Kind) -> bool:
+    """Whether a text has the form of a subject of a kind of event."""
+    return _ABOUT_WHAT[kind.about].fullmatch(text) is not None
 
 
 def encode(event: Event) -> bytes:

@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import AfterValidator, StringConstraints
 
 # Each is a whole level of an MQTT topic and a file name: no slash, no wildcard, no leading dot.
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-"""Of a store, a device, a shelf or a slot, as a regular expression."""
+PLAIN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+"""The name of a store, a device, a shelf or a slot, as a regular expression."""
+NAME = f"^{PLAIN}$"
 
 StoreId = Annotated[str, StringConstraints(pattern=NAME)]
 DeviceId = Annotated[str, StringConstraints(pattern=NAME)]

@@ -227,6 +227,7 @@ KNOWN = [
     with_("event-restocked", price=Raw("1e400")),
     with_("event-restocked", data=BASES["event-restocked.v1.json"]["data"] | {"since": FAR}),
     with_("event-restocked", type="shelfkit.product.restocked.v2", data={"since": FAR}),
+    with_("event-restocked", subject="shelf/12/product/" + LONG),
     ("shelfkit/v1/0417/" + "x" * 4000 + "/health", b'{"status":"online"}'),
 ]
 

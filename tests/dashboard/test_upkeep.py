@@ -207,3 +207,18 @@ def test_days_are_made_of_what_this_version_knows(store: Store) -> None:
     row = (newer.source, newer.id, newer.stream, newer.sequence, body["type"], newer.subject, newer.received)
     take(store, Arrival(*row, json.dumps(body)))
     assert roll_up(store, NOW) == 0
+
+
+def test_a_device_whose_days_cannot_be_written_is_no_matter_of_others(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an older recorder took in: a name that no index holds, and a snapshot that is none."""
+    name = "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(1000))
+    bad = product(1, NOW - 48 * HOUR, "restocked")
+    source = "/stores/0417/devices/aaa"
+    row = (source, bad.id, STREAM, 1, bad.type, f"shelf/12/product/{name}", bad.received, bad.body)
+    take(store, Arrival(*row), product(2, NOW - 48 * HOUR, "restocked"))
+    with store.writing() as connection:
+        store.note(connection, source, "0417", "aaa", state="no JSON")
+    assert roll_up(store, NOW) == 2
+    assert [line for line in caplog.messages if source in line]
