@@ -146,9 +146,8 @@ def _in_order(bodies: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def _at(body: dict[str, Any]) -> datetime | None:
     """Return when a state began; where that is not told, when it was decided."""
     data = body.get("data")
-    told = data.get("since") if isinstance(data, dict) else None
-    text = told or body.get("time")
-    found = moment(text) if isinstance(text, str) else None
+    told = moment(str(data.get("since"))) if isinstance(data, dict) else None
+    found = told or moment(str(body.get("time")))
     return None if found is None else found.astimezone(UTC)
 
 

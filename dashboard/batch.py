@@ -55,3 +55,8 @@ class Batch:
     refusals: list[Refusal] = field(default_factory=list)
     oldest: dict[Stream, int] = field(default_factory=dict)
     latest: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> set[str]:
+        """Of which devices there is something new."""
+        return {*self.latest, *(item.source for item in self.arrivals)}

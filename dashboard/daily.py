@@ -12,8 +12,10 @@ from dashboard.pages.timeline import Figures
 from dashboard.queries import Queries
 from dashboard.rollup import midnight
 from edge_agent.contracts import events
+from edge_agent.contracts.events import Kind, is_subject
 
 _DAY = timedelta(days=1)
+_KINDS = {"product": Kind.RESTOCKED, "slot": Kind.SLOT_CHANGED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +79,15 @@ def daily(
         bodies = queries.told(source, TYPES, since - _DAY, now + _DAY)
         reading = read(bodies, json.loads(state) if state else {}, since, now, before)
         for subject in reading.changes:
-            if subject.split("/")[2:3] == [about]:
+            if is_subject(subject, _KINDS[about]):
                 rest = [day for day in kept[source, subject] if day.day < begin]
                 kept[source, subject] = rest + days(reading, subject, since, now, zone)
     found = []
     for (source, subject), told in sorted(kept.items()):
         within = [day for day in told if day.day >= first]
-        parts = subject.split("/", 3)
-        if within and len(parts) == 4:  # noqa: PLR2004 - shelf, its name, what it is, its name
-            found.append(Daily(source.rpartition("/")[2], parts[1], parts[3], within))
+        if within:
+            _, shelf, _, name = subject.split("/")
+            found.append(Daily(source.rpartition("/")[2], shelf, name, within))
     return found
 
 

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from queue import Empty
 
@@ -39,11 +39,13 @@ class Recorder:
     Args:
         link: Subscribed to events, state and health, with manual acknowledgement.
         store: The database.
-        changed: Called after each commit that changed something.
+        changed: Called after each commit with the sources of which it has something new.
         batch: Most messages of one commit.
     """
 
-    def __init__(self, link: Link, store: Store, changed: Callable[[], None], batch: int = BATCH) -> None:
+    def __init__(
+        self, link: Link, store: Store, changed: Callable[[Collection[str]], object], batch: int = BATCH
+    ) -> None:
         self._link, self._store, self._changed, self._most = link, store, changed, batch
         self._due: dict[DeviceTopics, tuple[str, int]] = {}
         self._told = self._complained = float("-inf")
@@ -132,7 +134,7 @@ class Recorder:
             self._due[topics] = (key[1], reached[key])
         for refusal in inbox.batch.refusals:
             self._complain(refusal)
-        self._changed()
+        self._changed(inbox.batch.sources)
 
     def _tell(self, *, at_once: bool) -> None:
         """Tell each device up to where its stream is on the disk; while much comes twice a second is enough.

@@ -5,6 +5,7 @@ device that is not written yet, which late events bring back.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime, time, timedelta
@@ -17,6 +18,9 @@ from dashboard.availability import TYPES, Day, Reading, day_of, days, read
 from dashboard.queries import Queries
 from dashboard.store import Store
 from dashboard.tables import AVAILABILITY, DEVICES, EVENTS, PROGRESS, ROLLED, insert_into
+from edge_agent.contracts.events import Kind, is_subject
+
+log = logging.getLogger(__name__)
 
 Zones = Mapping[str, ZoneInfo]
 """The zones of stores; a store without one is in UTC."""
@@ -40,8 +44,19 @@ def roll_up(store: Store, now: datetime, zones: Zones) -> int:
         # Days of another zone are others.
         first = date.fromisoformat(row.next) if row.zone == zone.key else date.min
         if first < today:
-            written += _write(store, row.source, first, today, zone)
+            written += _write_alone(store, row.source, first, today, zone)
     return written
+
+
+def _write_alone(store: Store, source: str, first: date, today: date, zone: ZoneInfo) -> int:
+    """Write a device's days; what is wrong with them is told, and is no matter of other devices."""
+    try:
+        return _write(store, source, first, today, zone)
+    except (sa.exc.DBAPIError, ValueError, ArithmeticError) as exc:
+        if isinstance(exc, sa.exc.DBAPIError) and exc.connection_invalidated:
+            raise
+        log.warning("the days of %s: %s", source, str(exc).splitlines()[0])
+        return 0
 
 
 def _look(store: Store, zones: Zones) -> None:
@@ -124,10 +139,9 @@ def _oldest(connection: Connection, source: str, today: date, zone: ZoneInfo) ->
 def _subjects(source: str, reading: Reading) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield every subject of the contract's form with store, shelf, what it is and its name."""
     for subject in sorted(reading.changes):
-        parts = subject.split("/", 3)
-        if len(parts) == 4 and parts[0] == "shelf":  # noqa: PLR2004 - as the contract has them
-            place = {"store": _store(source), "shelf": parts[1], "about": parts[2], "name": parts[3]}
-            yield subject, place
+        if any(is_subject(subject, kind) for kind in (Kind.RESTOCKED, Kind.SLOT_CHANGED)):
+            _, shelf, about, name = subject.split("/")
+            yield subject, {"store": _store(source), "shelf": shelf, "about": about, "name": name}
 
 
 def _zone(zones: Zones, source: str) -> ZoneInfo:

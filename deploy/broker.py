@@ -1,6 +1,8 @@
 """A mosquitto configuration for one store: who may speak to whom, and nothing lost silently."""
 
 import json
+import os
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +20,14 @@ from edge_agent.contracts.validation import explain
 CONFIG = "mosquitto.conf"
 ACCESS = "access.acl"
 BROKER, RECORDER, OPERATOR, CA = "broker", "svc-recorder", "svc-operator", "svc-ca"
+OPERATORS = {
+    OPERATOR: "rollouts",
+    f"{OPERATOR}-run": "deploy run",
+    f"{OPERATOR}-rollback": "deploy device rollback",
+    f"{OPERATOR}-page": "the live page",
+}
+"""Who commands devices, and for what: a broker lets one of a name in at a time; these work side by side."""
+ALERTS = "svc-alerts"
 PLAN = "plan.json"
 REVOKED = "crl.pem"
 
@@ -29,6 +39,7 @@ class BrokerPlan:
     Attributes:
         recorders: Names besides the usual one, where several share the devices.
         revoked: The list of certificates that were taken back; None: there is none.
+        operators: Who may command devices, besides those that every fleet has.
     """
 
     store: str
@@ -41,11 +52,12 @@ class BrokerPlan:
     recorders: tuple[str, ...] = ()
     consumers: tuple[str, ...] = ()
     home_assistants: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
 
     @property
     def named(self) -> tuple[str, ...]:
         """Who else comes in, beside those that each broker knows: each needs a certificate of this name."""
-        return self.recorders + self.consumers + self.home_assistants
+        return self.recorders + self.consumers + self.home_assistants + self.operators
 
     def __post_init__(self) -> None:
         try:
@@ -101,6 +113,7 @@ def update_broker(
     recorders: Iterable[str] = (),
     consumers: Iterable[str] = (),
     home_assistants: Iterable[str] = (),
+    operators: Iterable[str] = (),
 ) -> list[Path]:
     """Bring what a broker reads up to date: certificates, what was revoked, the access list.
 
@@ -112,6 +125,7 @@ def update_broker(
         recorders: That there are from now on, besides those before.
         consumers: The same.
         home_assistants: The same.
+        operators: The same.
 
     Returns:
         The files that were written.
@@ -129,6 +143,11 @@ def update_broker(
             f"Expected: the folder of a broker with certificates. Received: {out}: {exc}.",
             hint="write it anew: shelfkit deploy broker --store STORE --out FOLDER",
         ) from exc
+    if fleet is None and (folder / REVOKED).exists():
+        raise ConfigError(
+            f"Expected: the fleet that {folder / REVOKED} is of. Received: none, so the list would stay old.",
+            hint="name its folder: --fleet FOLDER",
+        )
     if fleet is not None and f"crlfile {folder / REVOKED}" not in text.splitlines():
         raise ConfigError(
             f"Expected: `crlfile {folder / REVOKED}` in {folder / CONFIG}. Received: none.",
@@ -139,11 +158,17 @@ def update_broker(
         recorders=_united(plan.recorders, recorders),
         consumers=_united(plan.consumers, consumers),
         home_assistants=_united(plan.home_assistants, home_assistants),
+        operators=_united(plan.operators, operators),
     )
     try:
         return _written(folder, _contents(plan, fleet))
     except OSError as exc:
         raise DataError(f"Expected: a place that can be written. Received: {out}: {exc.strerror}.") from exc
+
+
+def update_words(fleet: Fleet) -> str:
+    """Return the command that brings what was revoked to a broker."""
+    return f"shelfkit deploy broker --update --fleet {shlex.quote(str(fleet.folder))} --out FOLDER"
 
 
 def _plan(kept: Mapping[str, object]) -> dict[str, Any]:
@@ -160,7 +185,15 @@ def _written(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
             # mosquitto refuses an access list that others may read, and soon any that it does not own.
             staged.touch(0o600)
             staged.write_bytes(content)
+            _give(staged, folder / name)
     return [folder / name for name in contents]
+
+
+def _give(staged: Path, target: Path) -> None:
+    """Give a file to the user that the broker runs as: whoever has the one before, or the folder."""
+    made, wanted = staged.stat(), (target if target.exists() else target.parent).stat()
+    if (made.st_uid, made.st_gid) != (wanted.st_uid, wanted.st_gid):
+        os.chown(staged, wanted.st_uid, wanted.st_gid)
 
 
 def _contents(plan: BrokerPlan, fleet: Fleet | None) -> dict[str, bytes]:
@@ -266,13 +299,16 @@ def access_list(plan: BrokerPlan) -> str:
     ]
     for name in (RECORDER, *plan.recorders):
         lines += ["", f"user {name}", f"topic read {ROOT}/#", f"topic write {every.ack}"]
-    lines += ["", f"user {OPERATOR}", f"topic read {ROOT}/#"]
-    lines += [f"topic write {topic}" for topic in (every.command("+"), every.desired)]
+    for name in dict.fromkeys((*OPERATORS, *plan.operators)):
+        lines += ["", f"user {name}", f"topic read {ROOT}/#"]
+        lines += [f"topic write {topic}" for topic in (every.command("+"), every.desired)]
+    lines += ["", f"user {ALERTS}", f"topic write {every.alert('+')}"]
     lines += ["", f"user {CA}", f"topic read {every.certificate_request}"]
     lines += [f"topic write {every.certificate_response}"]
     for name in plan.consumers + plan.home_assistants:
         lines += ["", f"user {name}"]
-        lines += [f"topic read {topic}" for topic in (every.event("#"), every.state, every.health)]
+        heard = (every.event("#"), every.state, every.health, every.alert("+"))
+        lines += [f"topic read {topic}" for topic in heard]
         if name in plan.home_assistants:
             # Where it finds devices, and where it says that it has started itself.
             lines += ["topic read homeassistant/#", "topic write homeassistant/status"]

@@ -19,10 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from dashboard.api import answers, document
+from dashboard.batch import Batch
 from dashboard.store import Arrival, Store
 from dashboard.web import Hub, build_app
 from edge_agent.contracts import events
 from edge_agent.contracts.events import Kind
+from tests.dashboard.stored import note, put
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GRAFANA = Path(__file__).parents[2] / "dashboard" / "grafana"
@@ -126,14 +128,9 @@ def test_events_by_page_and_filter(get: Ask) -> None:
 
 def test_gaps(filled: Store, get: Ask) -> None:
     source = events.source("0417", "cam-12-01")
-    with filled.engine.begin() as connection:
-        filled.skip_to(
-            connection,
-            source,
-            STREAM,
-            20,
-            events.Event.model_validate_json((GOLDEN / "event-low-stock.v1.json").read_bytes()).time,
-        )
+    noted = events.Event.model_validate_json((GOLDEN / "event-low-stock.v1.json").read_bytes()).time
+    with filled.writing() as connection:
+        filled.take(connection, Batch(oldest={(source, STREAM): 20}), noted)
     (gap,) = get("/api/v1/gaps").json()["gaps"]
     assert (gap["first"], gap["last"]) == (13, 19)
 

@@ -41,7 +41,7 @@ def recording(broker: Mosquitto, store: Store) -> Iterator[Recorder]:
         deliveries=False,
         receive_maximum=BATCH,
     ) as link:
-        recorder = Recorder(link, store, news.set)
+        recorder = Recorder(link, store, lambda _sources: news.set())
         thread = threading.Thread(target=recorder.run, args=(stopping,))
         thread.start()
         try:
@@ -140,7 +140,7 @@ def test_what_could_not_be_told_is_told_when_the_broker_is_there_again(
         ) as link,
     ):
         wait_for(link, lambda notice: isinstance(notice, Subscribed))
-        recorder = Recorder(link, store, lambda: None)
+        recorder = Recorder(link, store, lambda _: None)
         thread = threading.Thread(target=recorder.run, args=(stopping,))
         thread.start()
         try:
@@ -215,6 +215,32 @@ def test_a_broker_that_will_not_have_it_ends_it(tmp_path: Path, store: Store) ->
     with Mosquitto(find_program("mosquitto"), tmp_path / "b", lines=lines) as broker:
         stopping = threading.Event()
         with Link(broker.address, client_id="svc-recorder") as link:
-            recorder = Recorder(link, store, lambda: None)
+            recorder = Recorder(link, store, lambda _sources: None)
             recorder.run(stopping)
         assert isinstance(recorder.error, ServiceError)
+
+
+def test_no_moment_ends_the_recorder_or_comes_again_when_it_starts(
+    mosquitto: Mosquitto, store: Store
+) -> None:
+    state = (GOLDEN / "state.v1.json").read_bytes()
+    when, since = b"2026-11-23T09:14:05.120Z", b"2026-11-23T09:13:35.000Z"
+    with subscribed(mosquitto.address, TOPICS.ack) as device:
+        for number, moment in enumerate((b"0001-01-01T00:00:00+05:00", b"9999-12-31T23:59:59-05:00")):
+            with recording(mosquitto, store):
+                health = b'{"status":"online","time":"%s"}' % moment
+                device.publish(Publication(TOPICS.health, health, retain=True))
+                device.publish(Publication(TOPICS.state, state.replace(when, moment), retain=True))
+                for other in (event(8).replace(since, moment), event(9).replace(when, moment)):
+                    device.publish(Publication(TOPICS.event("restocked"), other))
+                send(device, number + 1)
+                acked(device, number + 1)
+        with recording(mosquitto, store):
+            send(device, 3)
+            acked(device, 3)
+    assert devices(store) == []
+    assert {row["topic"].rpartition("/")[2] for row in store.quarantined(99)} == {
+        "health",
+        "state",
+        "restocked",
+    }
