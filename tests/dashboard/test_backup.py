@@ -123,6 +123,7 @@ def test_all_of_it_comes_back_in_either_database(full: Home, tmp_path: Path, pos
     full.clear()
     for name, url in (("two", f"sqlite:///{tmp_path / 'two.sqlite'}"), ("three", postgres_url)):
         with home(url, tmp_path / f"{name}.files") as other:
+            other.clear()
             assert copies.restore(out, other.kept) == counts
             other.token = full.token
             assert other.told() == before
