@@ -35,7 +35,7 @@ from edge_agent.contracts.topics import DeviceTopics
 
 _SCRIPT = "fleet_load.py"
 _PER_STORE = 20
-_PATIENCE_S = 300.0
+_PATIENCE_S = 900.0
 app = new_app()
 
 
@@ -96,14 +96,17 @@ async def _run(folder: Path, database: str, count: int, seconds: float, traffic:
             async with asyncio.TaskGroup() as tasks:
                 for device in fleet:
                     tasks.create_task(device.live(ending))
-                arrived = await _until(lambda: figures.connections >= count, _PATIENCE_S)
-                begun = time.monotonic()
-                tasks.create_task(_storms(broker, recorder, seconds))
-                await happen(fleet, traffic, begun + seconds, rng)
-                drained = await _until(lambda: all(item.acked == item.last for item in fleet), _PATIENCE_S)
-                ending.set()
-                for device in fleet:
-                    device.leave()
+                try:
+                    arrived = await _until(lambda: figures.connections >= count, _PATIENCE_S)
+                    begun = time.monotonic()
+                    tasks.create_task(_storms(broker, recorder, seconds))
+                    await happen(fleet, traffic, begun + seconds, rng)
+                    drained = await _until(lambda: all(one.acked == one.last for one in fleet), _PATIENCE_S)
+                finally:
+                    # Also where it failed: devices may miss that they are cancelled.
+                    ending.set()
+                    for device in fleet:
+                        device.leave()
         finally:
             recorder.kill()
     delays = sorted(figures.delays_s)
