@@ -53,7 +53,7 @@ class DeviceTopics:
         return self._at("reported")
 
     def alert(self, kind: str) -> str:
-        """Where the dashboard says that something about a device or its shelf needs somebody; never retained."""
+        """Where the dashboard says that a device or its shelf needs somebody; never retained."""
         return self._at(f"alert/{kind}")
 
     @property
