@@ -22,7 +22,8 @@ from dashboard.alerts.command import app as alerts_app
 from dashboard.database_command import backup, migrate, quarantine, restore, upkeep
 from dashboard.labelling.command import app as labels
 from dashboard.operator import Operator
-from dashboard.recorder import Recorder
+from dashboard.places import files_beside
+from dashboard.recorder import BATCH, Recorder
 from dashboard.store import Store
 from dashboard.upkeep import Policy, Upkeep, read_age
 from dashboard.web import Hub, build_app
@@ -65,6 +66,13 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
         bool, typer.Option("--no-login", help="Ask for no log-in; on a loopback address alone.")
     ] = False,
     root_path: Annotated[str, typer.Option(help="Path under which a reverse proxy shows the page.")] = "",
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of reverse proxies that say truly who asks; more than one may be named.",
+            show_default="127.0.0.1",
+        ),
+    ] = None,
     files: Annotated[
         Path | None,
         typer.Option(
@@ -102,7 +110,8 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """  # noqa: D301 - click needs the character itself to keep the lines
     address = _with_certificates(address_from_url(broker), ca, certificate, key)
     own, policy = _own(stores), Policy(read_age(keep), read_age(keep_days))
-    root, plan = _root(root_path), service.read(alerts) if alerts else None
+    root, proxies = _root(root_path), [_network(text) for text in trusted_proxy or ["127.0.0.1"]]
+    plan = service.read(alerts) if alerts else None
     if no_login:
         _must_be_loopback(host)
     with contextlib.ExitStack() as stack:
@@ -121,6 +130,8 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 subscriptions=_subscriptions(own),
                 session_expiry_s=_SESSION_S,
                 manual_ack=True,
+                deliveries=False,
+                receive_maximum=BATCH,
             )
         )
         recorder = Recorder(link, kept, hub.changed)
@@ -134,18 +145,28 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 lambda: recorder.connected,
                 access,
                 root,
-                files=files or _beside(database),
+                files=files or files_beside(database),
                 operator=commands,
                 rules=plan.rules if plan else None,
             ),
             host=host,
             port=port,
             log_level="warning",
+            forwarded_allow_ips=proxies,
             timeout_graceful_shutdown=1,
         )
         _serve(_Server(settings), recorder)
     if recorder.error is not None:
         raise recorder.error
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as exc:
+        raise UsageError(
+            f"Expected: --trusted-proxy like 127.0.0.1 or 172.16.0.0/12. Received: {text!r}."
+        ) from exc
 
 
 def _must_be_loopback(host: str) -> None:
@@ -167,14 +188,6 @@ def _operator(
     # The authority is the recorder's too, and may have been named for that one alone.
     own = (ca, certificate, key) if certificate or key else ()
     return Operator(_with_certificates(address_from_url(url), *own))
-
-
-def _beside(database: str) -> Path:
-    """Return the folder for files: beside a database that is a file, else where the recorder was started."""
-    if database.startswith("sqlite:///"):
-        path = Path(database.removeprefix("sqlite:///"))
-        return path.with_name(f"{path.name.removesuffix('.sqlite').removesuffix('.db')}.files")
-    return Path("shelfkit.files")
 
 
 # Behind `run`: the first command is the one that runs when none is named.

@@ -12,7 +12,6 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.accounts import pages as doors
@@ -29,7 +28,7 @@ from dashboard.labelling import pages as labelling
 from dashboard.labelling.queue import Queue
 from dashboard.metrics import CONTENT_TYPE, Metrics
 from dashboard.operator import Operator
-from dashboard.pages import fleet, frame, history, stores
+from dashboard.pages import assets, fleet, frame, history, stores
 from dashboard.pages.live import Live
 from dashboard.pages.site import Site
 from dashboard.queries import Queries
@@ -104,10 +103,11 @@ def build_app(
         rules: Of whom is told what; None is nobody.
     """
     queries, book = Queries(store.engine), Book(store.engine)
-    metrics = Metrics(queries, connected, lambda: hub.listeners, book.counts)
+    live = Live(queries, hub, connected)
+    metrics = Metrics(queries, connected, lambda: live.pages, book.counts)
     if access is None:
         access = Access(Accounts(), login=False, hosts=None)
-    site = Site(queries, Live(queries, hub, connected), access, connected)
+    site = Site(queries, live, access, connected)
 
     async def health(_request: Request) -> Response:
         await run_in_threadpool(queries.last_row)
@@ -128,7 +128,7 @@ def build_app(
         Route("/metrics", prometheus),
         Route("/healthz", health),
         Mount("/api/v1", build_api(queries, metrics.database_error)),
-        Mount("/static", StaticFiles(packages=[("dashboard", "static")])),
+        Route("/static/{version}/{name}", assets.asset),
     ]
     return Starlette(
         routes=routes,
