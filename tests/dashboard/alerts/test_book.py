@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from dashboard import backup as copies
 from dashboard.accounts.records import StoreSetting
+from dashboard.accounts.tables import open_tables
 from dashboard.alerts.book import GIVEN_UP, SENT, WAITING, Book
 from dashboard.alerts.causes import Kind
 from dashboard.alerts.courier import Courier
@@ -202,12 +203,15 @@ def test_a_backup_has_them(store: Store, tmp_path: Path) -> None:
     rules = rules_of(tmp_path, RULE)
     says(store, "cam-12-01", shelf("out"), None)
     watch(store, rules).look(NOW + 10 * MINUTE)
-    copies.backup(store, tmp_path / "backup.sqlite")
     again = Store(f"sqlite:///{tmp_path / 'again.sqlite'}")
-    copies.restore(tmp_path / "backup.sqlite", again)
+    here, there = (open_tables(f"sqlite:///{tmp_path / name}") for name in ("here.sqlite", "there.sqlite"))
+    copies.backup(copies.Kept(store, here, tmp_path / "none"), tmp_path / "backup.sqlite")
+    copies.restore(tmp_path / "backup.sqlite", copies.Kept(again, there, tmp_path / "none"))
     watch(again, rules).look(NOW + 20 * MINUTE)
     assert keys(again) == ["opened"]
     again.close()
+    for engine in (here, there):
+        engine.dispose()
 
 
 class Street:
