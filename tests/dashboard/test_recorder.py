@@ -138,7 +138,7 @@ def test_what_could_not_be_told_is_told_when_the_broker_is_there_again(
         ) as link,
     ):
         wait_for(link, lambda notice: isinstance(notice, Subscribed))
-        recorder = Recorder(link, store, lambda: None)
+        recorder = Recorder(link, store, lambda _: None)
         thread = threading.Thread(target=recorder.run, args=(stopping,))
         thread.start()
         try:

@@ -1,5 +1,6 @@
 """What is written down, on both databases; what is looked at; and couriers that fail and come again."""
 
+import contextlib
 import json
 import random
 import threading
@@ -15,7 +16,6 @@ import sqlalchemy as sa
 
 from dashboard import backup as copies
 from dashboard.accounts.records import StoreSetting
-from dashboard.accounts.tables import open_tables
 from dashboard.alerts.book import GIVEN_UP, SENT, WAITING, Book
 from dashboard.alerts.causes import Kind
 from dashboard.alerts.courier import Courier
@@ -28,6 +28,7 @@ from dashboard.store import Store
 from edge_agent.contracts import events
 from tests.dashboard.alerts.files import NOW, out, rules_of
 from tests.dashboard.alerts.test_causes import golden
+from tests.dashboard.test_backup import Home
 
 MINUTE = timedelta(minutes=1)
 RULE = "  - {name: empty, kind: out-of-stock, after: 10min, to: till}\n"
@@ -203,15 +204,12 @@ def test_a_backup_has_them(store: Store, tmp_path: Path) -> None:
     rules = rules_of(tmp_path, RULE)
     says(store, "cam-12-01", shelf("out"), None)
     watch(store, rules).look(NOW + 10 * MINUTE)
-    again = Store(f"sqlite:///{tmp_path / 'again.sqlite'}")
-    here, there = (open_tables(f"sqlite:///{tmp_path / name}") for name in ("here.sqlite", "there.sqlite"))
-    copies.backup(copies.Kept(store, here, tmp_path / "none"), tmp_path / "backup.sqlite")
-    copies.restore(tmp_path / "backup.sqlite", copies.Kept(again, there, tmp_path / "none"))
-    watch(again, rules).look(NOW + 20 * MINUTE)
-    assert keys(again) == ["opened"]
-    again.close()
-    for engine in (here, there):
-        engine.dispose()
+    with contextlib.ExitStack() as stack:
+        again = Home(f"sqlite:///{tmp_path / 'again.sqlite'}", tmp_path / "files", stack)
+        copies.backup(replace(again.kept, store=store), tmp_path / "backup.sqlite")
+        copies.restore(tmp_path / "backup.sqlite", again.kept)
+        watch(again.store, rules).look(NOW + 20 * MINUTE)
+        assert keys(again.store) == ["opened"]
 
 
 class Street:
