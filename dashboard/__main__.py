@@ -116,8 +116,8 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
         _must_be_loopback(host)
     with contextlib.ExitStack() as stack:
         kept = stack.enter_context(contextlib.closing(Store(database)))
-        stack.enter_context(Upkeep(kept, policy))
         accounts = stack.enter_context(contextlib.closing(Accounts(beside(database))))
+        stack.enter_context(Upkeep(kept, policy, accounts.settings))
         access = Access(accounts, login=not no_login, hosts=LOOPBACK if no_login else None)
         commands = _operator(operator, ca, operator_certificate, operator_key)
         if commands is not None:

@@ -19,6 +19,7 @@ from dashboard.web import Hub, build_app
 from edge_agent.contracts import events
 from edge_agent.contracts.times import rfc3339
 from tests.dashboard.pages import GOLDEN, Visitor, health, snapshot
+from tests.dashboard.stored import note, put
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 STREAM = "7f0c9a52d1b84d0e8f4c2b1a90e7d655"
@@ -42,8 +43,7 @@ class Past:
         body |= {"sequence": f"{self._number:016d}", "time": ago(hours), "id": f"id-{self._number}"}
         body["data"] |= {"since": ago(hours)} | data
         place = (body["type"], body["subject"], ago(hours - late_h), json.dumps(body))
-        with self._store.engine.begin() as connection:
-            self._store.add(connection, [Arrival(SOURCE, body["id"], STREAM, self._number, *place)])
+        put(self._store, [Arrival(SOURCE, body["id"], STREAM, self._number, *place)])
 
 
 @pytest.fixture
@@ -59,9 +59,8 @@ def visitor(store: Store) -> Visitor:
     past.tell("restocked", 8, late_h=7)
     past.tell("camera-fault", 4)
     past.tell("camera-fault-cleared", 2)
-    with store.engine.begin() as connection:
-        state = snapshot(camera={"faults": []}, time=ago(0))
-        store.note(connection, SOURCE, "0417", "cam-12-01", state=json.dumps(state))
+    state = snapshot(camera={"faults": []}, time=ago(0))
+    note(store, SOURCE, "0417", "cam-12-01", state=json.dumps(state))
     return Visitor(build_app(store, Hub(), lambda: True, access()))
 
 
@@ -118,9 +117,8 @@ def test_a_fault_whose_end_nobody_told_is_over_when_the_snapshot_says_so(store: 
     past.tell("restocked", 100)
     past.tell("camera-fault", 60)
     past.tell("out-of-stock", 20)
-    with store.engine.begin() as connection:
-        text = json.dumps(snapshot(camera={"faults": []}, time=ago(0)))
-        store.note(connection, SOURCE, "0417", "cam-12-01", state=text)
+    text = json.dumps(snapshot(camera={"faults": []}, time=ago(0)))
+    note(store, SOURCE, "0417", "cam-12-01", state=text)
     visitor = Visitor(build_app(store, Hub(), lambda: True, access()))
     assert spans(visitor, "products/milk-1l") == [("unknown", 68), ("ok", 40), ("unknown", 40), ("out", 20)]
 
@@ -135,9 +133,8 @@ def test_what_no_event_tells_of_is_as_the_snapshot_says(store: Store) -> None:
         "state": "out",
         "since": since,
     }
-    with store.engine.begin() as connection:
-        text = json.dumps(snapshot(products=[product], camera={"faults": []}))
-        store.note(connection, SOURCE, "0417", "cam-12-01", state=text)
+    text = json.dumps(snapshot(products=[product], camera={"faults": []}))
+    note(store, SOURCE, "0417", "cam-12-01", state=text)
     visitor = Visitor(build_app(store, Hub(), lambda: True, access()))
     assert spans(visitor, "products/milk-1l") == [("unknown", 138), ("out", 30)]
     table = visitor.get("/stores/0417/products/milk-1l/history.csv").text
@@ -153,17 +150,15 @@ def test_the_days_of_a_page_are_the_stores(store: Store, visitor: Visitor) -> No
 
 
 def test_the_fleet_by_filter_order_and_page(store: Store) -> None:
-    with store.engine.begin() as connection:
-        for number in range(250):
-            name = f"cam-{number:03d}"
-            said = health(
-                status=("online", "offline")[number % 2],
-                versions={"agent": f"0.{number % 3}.0"},
-                outbox_age_s=float(number),
-                update_phase="trial" if number == 7 else None,
-            )
-            place = (events.source("1", name), "1", name)
-            store.note(connection, *place, health=json.dumps(said))
+    for number in range(250):
+        name = f"cam-{number:03d}"
+        said = health(
+            status=("online", "offline")[number % 2],
+            versions={"agent": f"0.{number % 3}.0"},
+            outbox_age_s=float(number),
+            update_phase="trial" if number == 7 else None,
+        )
+        note(store, events.source("1", name), "1", name, health=json.dumps(said))
     visitor = Visitor(build_app(store, Hub(), lambda: True, access()))
 
     def names(query: str) -> list[str]:

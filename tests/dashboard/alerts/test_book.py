@@ -28,6 +28,7 @@ from dashboard.store import Store
 from edge_agent.contracts import events
 from tests.dashboard.alerts.files import NOW, out, rules_of
 from tests.dashboard.alerts.test_causes import golden
+from tests.dashboard.stored import note
 from tests.dashboard.test_backup import Home
 
 MINUTE = timedelta(minutes=1)
@@ -43,8 +44,7 @@ def says(
     told = {
         name: json.dumps(value) for name, value in (("state", state), ("health", health)) if value is not None
     }
-    with store.writing() as connection:
-        store.note(connection, events.source(shop, device), shop, device, **told)
+    note(store, events.source(shop, device), shop, device, **told)
 
 
 def shelf(level: str, since: datetime = NOW) -> dict[str, Any]:
