@@ -221,6 +221,8 @@ def _recorders_link(port: int) -> Link:
         subscriptions=_SUBSCRIPTIONS,
         session_expiry_s=3600,
         manual_ack=True,
+        deliveries=False,
+        receive_maximum=BATCH,
     )
 
 

@@ -1,14 +1,14 @@
 """What the recorder takes into its database by one commit."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 Stream = tuple[str, str]
 """Source and stream id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One event as it came in; `body` is its JSON, unchanged."""
+class Arrival(NamedTuple):
+    """One event as it came in, as its row in the database; `body` is its JSON, unchanged."""
 
     source: str
     id: str

@@ -6,17 +6,18 @@ import importlib.util
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from deploy.bars import Told, untold
 from deploy.demo.stages import run_stage
+from deploy.release.bytecode import PYTHON, with_bytecode
 from deploy.release.pack import files_below, pack
 from edge_agent.contracts import bundle
 from edge_agent.contracts.errors import BundleError, DataError, KitError, UsageError
 from edge_agent.contracts.release import Component
 
 _DISTRIBUTION = "shelfkit"
-_PYTHON = "3.11"
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "armhf": "armv7l"}
 _GLIBC = (36, 35, 34, 31, 28, 27, 26, 24, 17)
 """Versions of the C library that Debian 12 satisfies and wheels are built for."""
@@ -48,7 +49,7 @@ def agent_component(wheel: Path | None, into: Path, room: Path) -> Component:
     if info is None or "edge_agent/__init__.py" not in files:
         raise DataError(f"Expected: a wheel of {_DISTRIBUTION}. Received: {wheel}.")
     version = info.partition(".dist-info")[0].rpartition("-")[2]
-    return pack("agent", version, files, into)
+    return pack("agent", version, with_bytecode(files, room / "agent-compiled"), into)
 
 
 def _installed() -> dict[str, Path]:
@@ -77,7 +78,15 @@ def _on_a_device(name: str) -> bool:
     return name.startswith("edge_agent/") or ".dist-info/METADATA" in name or ".dist-info/licenses/" in name
 
 
-def runtime_component(wheels: Path, arch: str, into: Path, room: Path) -> Component:
+def runtime_component(
+    wheels: Path,
+    arch: str,
+    into: Path,
+    room: Path,
+    *,
+    before: Iterable[Component] = (),
+    told: Told = untold,
+) -> Component:
     """Lay down the device's own dependencies from a folder of wheels, and pack them.
 
     No code of the wheels is run, so any machine makes them for any other.
@@ -88,18 +97,32 @@ def runtime_component(wheels: Path, arch: str, into: Path, room: Path) -> Compon
         arch: Debian's name.
         into: The folder `components`.
         room: For work in between.
+        before: Runtimes of this architecture that there are: the same wheels are the same runtime.
+        told: How far it is.
 
     Raises:
         DataError: pip cannot install them.
     """
     folder = wheels / arch if (wheels / arch).is_dir() else wheels
     lock = _lock(folder)
+    version = hashlib.sha256(lock.encode()).hexdigest()
+    for known in before:
+        if known.version == version:
+            return known
+    told(f"wheels for {arch}", 0, 0)
     written = room / f"{arch}.lock"
     written.write_text(lock)
     site = room / arch / "site-packages"
     _install(folder, written, site, arch)
     files = {f"site-packages/{name}": path for name, path in _cleaned(site).items()}
-    return pack("runtime", hashlib.sha256(lock.encode()).hexdigest(), files, into, xz=True)
+    return pack(
+        "runtime",
+        version,
+        with_bytecode(files, room / f"{arch}-compiled"),
+        into,
+        xz=True,
+        told=lambda _, done, size: told(f"runtime for {arch}", done, size),
+    )
 
 
 def _lock(folder: Path) -> str:
@@ -132,7 +155,7 @@ def platforms(arch: str) -> list[str]:
     """Return the options by which pip finds wheels of a device, whatever machine it runs on."""
     tags = [f"manylinux_2_{minor}_{_MACHINES[arch]}" for minor in _GLIBC]
     tags += [f"manylinux2014_{_MACHINES[arch]}", f"linux_{_MACHINES[arch]}", "any"]
-    options = ["--python-version", _PYTHON, "--implementation", "cp", "--abi", "cp311"]
+    options = ["--python-version", PYTHON, "--implementation", "cp", "--abi", "cp311"]
     options += ["--abi", "abi3", "--abi", "none"]
     return [*options, *(part for tag in tags for part in ("--platform", tag))]
 

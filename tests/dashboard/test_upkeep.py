@@ -1,6 +1,7 @@
 """What is old goes, days are counted and kept, months get tables, backups come back in either database."""
 
 import json
+import threading
 import uuid
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -8,13 +9,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from dashboard import backup as copies
-from dashboard.availability import Turn, days
+from dashboard import upkeep
+from dashboard.availability import Turn, days, turn
 from dashboard.retention import prepare_months, purge, purge_days
 from dashboard.rollup import roll_up
 from dashboard.store import Arrival, Store
 from dashboard.tables import AVAILABILITY
-from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.times import rfc3339
 
 SOURCE, STREAM, SUBJECT = "/stores/0417/devices/cam", "ab" * 16, "shelf/12/product/milk"
@@ -142,37 +142,45 @@ def test_months_have_tables_and_what_came_before_moves_there(postgres_url: str) 
     store.close()
 
 
-def test_a_backup_comes_back_in_either_database(store: Store, tmp_path: Path, postgres_url: str) -> None:
-    take(store, *(product(number, NOW + number * HOUR, "restocked") for number in (1, 2, 3, 5)))
+def test_upkeep_goes_on_whatever_befell_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries, again = [], threading.Event()
+
+    def look_after(*_given: object) -> dict[str, int]:
+        tries.append(1)
+        if len(tries) == 1:
+            message = "date value out of range"
+            raise OverflowError(message)
+        again.set()
+        return {}
+
+    monkeypatch.setattr(upkeep, "look_after", look_after)
+    monkeypatch.setattr(upkeep, "_AGAIN_S", 0.01)
+    store = Store(f"sqlite:///{tmp_path / 'store.sqlite'}")
+    with upkeep.Upkeep(store, upkeep.Policy(None, None)):
+        assert again.wait(10)
+    store.close()
+
+
+def test_days_are_made_of_what_this_version_knows(store: Store) -> None:
+    newer = product(1, NOW - 48 * HOUR, "restocked")
+    body = json.loads(newer.body) | {"type": "shelfkit.product.restocked.v2", "data": {"since": [1]}}
+    far = json.loads(newer.body) | {"data": {"since": "9999-12-31T23:59:59-05:00"}}
+    assert [turn(body), turn(far)] == [None, turn(json.loads(newer.body))]
+    row = (newer.source, newer.id, newer.stream, newer.sequence, body["type"], newer.subject, newer.received)
+    take(store, Arrival(*row, json.dumps(body)))
+    assert roll_up(store, NOW) == 0
+
+
+def test_a_device_whose_days_cannot_be_written_is_no_matter_of_others(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an older recorder took in: a name that no index holds, and a snapshot that is none."""
+    name = "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(1000))
+    bad = product(1, NOW - 48 * HOUR, "restocked")
+    source = "/stores/0417/devices/aaa"
+    row = (source, bad.id, STREAM, 1, bad.type, f"shelf/12/product/{name}", bad.received, bad.body)
+    take(store, Arrival(*row), product(2, NOW - 48 * HOUR, "restocked"))
     with store.writing() as connection:
-        store.skip_to(connection, SOURCE, STREAM, 5, NOW)
-        store.note(connection, SOURCE, "0417", "cam", health='{"status": "online"}')
-    roll_up(store, NOW + 48 * HOUR)
-    events, gaps, devices, daily = store.events(0, 99), store.gaps(), store.devices(), rolled(store)
-    out = tmp_path / "backup.sqlite"
-    counts = copies.backup(store, out)
-    assert (counts["event"], counts["gap"], counts["device"]) == (4, 1, 1)
-    assert sorted(path.name for path in tmp_path.iterdir() if "backup" in path.name) == ["backup.sqlite"]
-    with pytest.raises(DataError, match="empty database"):
-        copies.restore(out, store)
-    other = Store(postgres_url)
-    with other.engine.begin() as connection:
-        connection.exec_driver_sql("TRUNCATE event, stream, gap, device, availability, progress, quarantine")
-    for target in (Store(f"sqlite:///{tmp_path / 'again.sqlite'}"), other):
-        assert copies.restore(out, target) == counts
-        assert (target.events(0, 99), target.gaps(), target.devices()) == (events, gaps, devices)
-        assert rolled(target) == daily
-        take(target, product(6, NOW, "low-stock"))
-        assert target.events(0, 99)[-1]["row"] > events[-1]["row"]
-        target.close()
-
-
-@pytest.mark.parametrize("content", [b"", b"no database" * 500])
-def test_what_is_no_backup_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "x").write_bytes(content)
-    target = Store(f"sqlite:///{tmp_path / 'new.sqlite'}")
-    with pytest.raises(DataError, match="backup"):
-        copies.restore(tmp_path / "x", target)
-    with pytest.raises(DataError, match="no file"):
-        copies.restore(tmp_path / "y", target)
-    target.close()
+        store.note(connection, source, "0417", "aaa", state="no JSON")
+    assert roll_up(store, NOW) == 2
+    assert [line for line in caplog.messages if source in line]

@@ -177,17 +177,23 @@ def test_what_was_interrupted_was_gone_on_with(site: Site, device: dict[str, obj
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("device")
-def test_pushing_again_moves_what_is_new_and_a_device_keeps_its_own_certificate(site: Site) -> None:
+def test_pushing_again_moves_what_is_new_and_what_the_device_has_renewed_stays(site: Site) -> None:
     again = json.loads(site.push("--release", 1, "--json"))
     assert (again["applied"], again["moved"]) == ([], 0)
-    renewed = site.data / "device" / "device.pem"
-    renewed.write_bytes(renewed.read_bytes() + b"\n")
+    renewed = site.data / "state" / "identity.pem"
+    renewed.write_bytes(b"its own")
     text = (site.fleet.device_folder(DEVICE) / "device.yaml").read_text()
     (site.fleet.device_folder(DEVICE) / "device.yaml").write_text(text + "# changed\n")
     assert json.loads(site.push("--release", 1, "--json"))["applied"] == ["device.yaml"]
-    assert renewed.read_bytes().endswith(b"\n\n")
+    assert renewed.read_bytes() == b"its own"
     assert (site.data / "device" / "device.yaml").read_text().endswith("# changed\n")
     assert json.loads(site.ask("status"))["good"] == 1
+    # A device that was away for too long is given another by hand.
+    site.kit("deploy", "device", "renew", DEVICE, "--fleet", site.fleet.folder)
+    assert json.loads(site.push("--release", 1, "--json"))["applied"] == ["device.pem", "device.key"]
+    folder = site.fleet.device_folder(DEVICE)
+    for name in ("device.pem", "device.key"):
+        assert (site.data / "device" / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_what_is_wrong_is_told_before_anything_moves(site: Site) -> None:
