@@ -155,7 +155,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
             forwarded_allow_ips=proxies,
             timeout_graceful_shutdown=1,
         )
-        _serve(_Server(settings), recorder)
+        _serve(_Server(settings, hub), recorder)
     if recorder.error is not None:
         raise recorder.error
 
@@ -225,7 +225,20 @@ def _with_certificates(address: Address, *files: Path | None) -> Address:
 
 
 class _Server(uvicorn.Server):
-    """Says where the page is once it is there, and takes a busy port for an error of ours."""
+    """Says where the page is once it is there, and takes a busy port for an error of ours.
+
+    Args:
+        config: Of the server.
+        hub: Open pages listen to it for ever; at the end it tells them to stop.
+    """
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self._hub = hub
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        self._hub.close()
+        await super().shutdown(sockets)  # type: ignore[arg-type]
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         try:

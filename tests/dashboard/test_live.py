@@ -123,6 +123,19 @@ def test_a_page_that_was_away_for_long_gets_everything_anew(tmp_path: Path) -> N
     shop.close()
 
 
+def test_a_server_that_ends_lets_its_pages_go(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+
+    async def visit() -> list[bytes]:
+        stream = shop.open()
+        await until(stream, 0)
+        shop.hub.close()
+        return [told async for told in stream]
+
+    assert asyncio.run(visit()) == []
+    shop.close()
+
+
 def test_a_view_that_cannot_go_on_ends_its_pages_instead_of_leaving_them_behind(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
 
