@@ -84,7 +84,7 @@ def boot(  # noqa: PLR0913, PLR0917 - one parameter for each option
 def _prepared(image: Path, room: Path, fleet: fleets.Fleet | None, device: str, gb: int) -> None:
     """Make a drive of an image, provisioned where it is to be somebody."""
     try:
-        room.mkdir(parents=True, exist_ok=True)
+        room.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
         raise DataError(f"Expected: a folder that can be written. Received: {room}: {exc.strerror}.") from exc
     raw = unpacked(image, room)

@@ -121,6 +121,7 @@ def drive(image: Path, folder: Path, *, gb: int = DRIVE_GB) -> Path:
             f"{gb}G",
         ]
     )
+    path.chmod(0o600)
     return path
 
 
@@ -135,6 +136,8 @@ def unpacked(image: Path, folder: Path) -> Path:
         run(["zstd", "-q", "-d", "-f", "--sparse", str(image), "-o", str(raw)])
     else:
         run(["cp", "--sparse=always", "--reflink=auto", str(image), str(raw)])
+    # A device's key is put into it.
+    raw.chmod(0o600)
     return raw
 
 

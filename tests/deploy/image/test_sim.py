@@ -4,14 +4,18 @@ import os
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from deploy.sim import machine
+from deploy.sim.command import boot
 from deploy.sim.machine import KINDS, READY, Kind, Machine, drive, firmware, unpacked
 from edge_agent.contracts.errors import DataError, DeviceError
 from tests.conftest import find_program
+from tests.deploy.flash.images import make_image, on_boot, packed
+from tests.deploy.fleets import Authority, add_device, fleet_with_device
 
 _QEMU = """\
 #!{python}
@@ -118,6 +122,23 @@ def test_it_ends_with_the_process_that_started_it(qemu: Path) -> None:
             break
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_what_holds_a_devices_key_is_for_its_owner_alone(qemu: Path, tmp_path: Path) -> None:
+    for name in ("qemu-img", "mcopy"):
+        find_program(name)
+    played(qemu, [READY])
+    authority = Authority()
+    fleet = fleet_with_device(tmp_path / "fleet", authority=authority)
+    add_device(fleet, authority, "sim-1", begin=datetime.now(UTC))
+    image, room = packed(make_image(tmp_path / "shelf.img"), ".zst"), tmp_path / "machines" / "sim-1"
+    image.chmod(0o644)
+    boot(image, device="sim-1", fleet=fleet.folder, folder=room, once=True, as_json=True)
+    key = (fleet.device_folder("sim-1") / "device.key").read_bytes()
+    assert on_boot(room / "image.img", "device.key") == key
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (room, *room.iterdir())}
+    assert {modes[name] for name in ("sim-1", "image.img", "drive.qcow2")} == {0o700, 0o600}
+    assert modes["sim-1"] == 0o700
 
 
 def test_the_image_stays_as_it_is_under_a_larger_drive(tmp_path: Path) -> None:
