@@ -118,7 +118,7 @@ def _running(brokers: Brokers, name: str) -> int:
 
 def _tell(brokers: Brokers, name: str, wish: Desired) -> None:
     end = time.monotonic() + PATIENCE_S
-    while brokers.tell({name: wish}, wish.rollout):
+    while brokers.tell({name: wish}, {wish.rollout}):
         brokers.take(0.1)
         if time.monotonic() >= end:
             raise ServiceError(

@@ -123,6 +123,7 @@ class Rollout:
         wave: The present one.
         since: When that began.
         well_since: When enough of it were committed.
+        owed: It no longer runs, and not all devices have been told so.
     """
 
     id: Name
@@ -139,6 +140,7 @@ class Rollout:
     wave: int = 0
     since: Timestamp | None = None
     well_since: Timestamp | None = None
+    owed: bool = False
     members: dict[DeviceId, Member] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -151,6 +153,11 @@ class Rollout:
     def last(self) -> bool:
         """Whether this is the last wave."""
         return self.wave >= len(self.sizes) - 1
+
+    @property
+    def going(self) -> bool:
+        """Whether somebody must drive it."""
+        return self.owed or self.state in {State.RUNNING, State.PAUSED}
 
     @property
     def allowed(self) -> Share:

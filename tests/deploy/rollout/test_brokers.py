@@ -43,13 +43,15 @@ def test_a_broker_that_stays_away_holds_the_others_up_for_a_moment_alone() -> No
     wires = {HERE: Wire(), AWAY: Wire()}
     wires[HERE].notices.put(Subscribed())
     clock = Clock()
-    brokers = Brokers(wires, {"cam-1": ("0417", HERE), "cam-2": ("0418", AWAY)}, clock)  # type: ignore[arg-type]
+    brokers = Brokers(wires.__getitem__, clock)  # type: ignore[arg-type]
+    brokers.reach({"cam-1": ("0417", HERE), "cam-2": ("0418", AWAY)})
     wait_ready(brokers)
     assert list(brokers.trouble) == ["away:1"]
 
 
 def test_where_no_broker_answers_it_is_said() -> None:
     clock = Clock()
-    brokers = Brokers({AWAY: Wire()}, {"cam-2": ("0418", AWAY)}, clock)  # type: ignore[dict-item]
+    brokers = Brokers({AWAY: Wire()}.__getitem__, clock)  # type: ignore[arg-type]
+    brokers.reach({"cam-2": ("0418", AWAY)})
     with pytest.raises(ServiceError, match="away:1"):
         wait_ready(brokers)

@@ -92,8 +92,10 @@ def test_a_stopped_rollout_is_called_off_at_once() -> None:
     fleet.look(aborted)
     told = [name for name, view in fleet.views.items() if view.desired is not None]
     assert all(aborted.members[name].phase == UpdatePhase.COMMITTED for name in told)
+    # Said once more, as after a broker that was away: devices are told once more.
+    assert logic.aborted(logic.settled(aborted)) == aborted
     with pytest.raises(UsageError, match="ended"):
-        logic.aborted(aborted)
+        logic.resumed(aborted, fleet.now)
 
 
 def test_a_running_rollout_is_called_off_at_once_with_devices_on_their_way() -> None:

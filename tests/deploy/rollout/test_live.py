@@ -104,7 +104,7 @@ def desired(fleet: Fleet, broker: Mosquitto) -> dict[str, int]:
     """Return the release that each device is told, as the broker retains it."""
     address = Address("127.0.0.1", broker.port)
     with connected({item.device: ("0417", address) for item in fleet.devices()}) as brokers:
-        wait_ready(brokers, 20)
+        wait_ready(brokers)
         views = brokers.views(frozenset())
     return {name: view.desired.release for name, view in views.items() if view.desired is not None}
 
@@ -240,7 +240,7 @@ def test_another_terminal_pauses_resumes_and_aborts_what_a_process_drives(
             until(lambda: any(device.place > 0 for device in devices.values()))
             assert status(kit, fleet)["running"]
             kit(*OPERATED, "pause", *place)
-            assert "another process drives it" in kit(*OPERATED, "resume", *place).stderr
+            assert "another process drives it" in kit(*OPERATED, "resume", *place, "--no-follow").stderr
             assert status(kit, fleet)["state"] == "running"
             kit("deploy", "device", "pin", "cam-0", *place)
             until(lambda: Kept(fleet).named("").members["cam-0"].standing == Standing.LEFT_OUT)
