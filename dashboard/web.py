@@ -18,6 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dashboard.accounts import pages as doors
 from dashboard.accounts.gate import Access, Gate
 from dashboard.accounts.records import Accounts
+from dashboard.alerts import pages as alerts
+from dashboard.alerts.book import Book
+from dashboard.alerts.rules import Rules
 from dashboard.api import build_api
 from dashboard.editor import pages as editor
 from dashboard.editor.draft import Drafts
@@ -86,6 +89,7 @@ def build_app(
     *,
     files: Path | None = None,
     operator: Operator | None = None,
+    rules: Rules | None = None,
 ) -> Starlette:
     """Return the web application.
 
@@ -97,9 +101,10 @@ def build_app(
         root: The path under which a reverse proxy shows it, empty or `/something`.
         files: Folder for drafts of planograms and pictures to label; None is a page without these.
         operator: Asks devices for things; None is a page that sends them nothing.
+        rules: Of whom is told what; None is nobody.
     """
-    queries = Queries(store.engine)
-    metrics = Metrics(queries, connected, lambda: hub.listeners)
+    queries, book = Queries(store.engine), Book(store.engine)
+    metrics = Metrics(queries, connected, lambda: hub.listeners, book.counts)
     if access is None:
         access = Access(Accounts(), login=False, hosts=None)
     site = Site(queries, Live(queries, hub, connected), access, connected)
@@ -115,6 +120,7 @@ def build_app(
         *stores.routes(site),
         *history.routes(site),
         *fleet.routes(site),
+        *alerts.routes(site, book, rules),
         *doors.routes(access),
         *(_workshop(site, files, operator) if files else ()),
         Route("/language/{code}", frame.set_language),

@@ -55,6 +55,10 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
             help="Certificate name of a Home Assistant, a consumer that also finds devices by itself."
         ),
     ] = None,
+    operator: Annotated[
+        list[str] | None,
+        typer.Option(help="Certificate name of one more who may command devices; may be repeated."),
+    ] = None,
     fleet: Annotated[
         Path | None,
         typer.Option(
@@ -75,9 +79,9 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """Write a ready mosquitto configuration for a store.
 
     Everybody shows a certificate and is known by its common name: a device may write only below its
-    own name in its own store, the recorder (svc-recorder) may acknowledge, an operator
-    (svc-operator) may command, consumers may listen. Nothing is queued with a limit, because
-    mosquitto's default drops silently.
+    own name in its own store, the recorder (svc-recorder) may acknowledge, operators (svc-operator and
+    its like) may command, consumers may listen. Nothing is queued with a limit, because mosquitto's
+    default drops silently.
 
     \b
     Examples:
@@ -92,7 +96,13 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
         )
     opened = None if fleet is None or loopback else fleets.opened(fleet)
     if update:
-        written = update_broker(out, opened, consumers=consumer or (), home_assistants=home_assistant or ())
+        written = update_broker(
+            out,
+            opened,
+            consumers=consumer or (),
+            home_assistants=home_assistant or (),
+            operators=operator or (),
+        )
         if as_json:
             print_json({"files": [str(path) for path in written]})
         else:
@@ -108,6 +118,7 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
         key=key,
         consumers=tuple(consumer or ()),
         home_assistants=tuple(home_assistant or ()),
+        operators=tuple(operator or ()),
     )
     written = write_broker(out, plan, opened)
     if as_json:

@@ -18,6 +18,14 @@ from edge_agent.contracts.validation import explain
 CONFIG = "mosquitto.conf"
 ACCESS = "access.acl"
 BROKER, RECORDER, OPERATOR, CA = "broker", "svc-recorder", "svc-operator", "svc-ca"
+OPERATORS = {
+    OPERATOR: "rollouts",
+    f"{OPERATOR}-run": "deploy run",
+    f"{OPERATOR}-rollback": "deploy device rollback",
+    f"{OPERATOR}-page": "the live page",
+}
+"""Who commands devices, and for what: a broker lets one of a name in at a time; these work side by side."""
+ALERTS = "svc-alerts"
 PLAN = "plan.json"
 REVOKED = "crl.pem"
 
@@ -28,6 +36,7 @@ class BrokerPlan:
 
     Attributes:
         revoked: The list of certificates that were taken back; None: there is none.
+        operators: Who may command devices, besides those that every fleet has.
     """
 
     store: str
@@ -39,16 +48,22 @@ class BrokerPlan:
     revoked: str | None = None
     consumers: tuple[str, ...] = ()
     home_assistants: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
             if not self.loopback:
                 TypeAdapter(StoreId).validate_python(self.store)
-            TypeAdapter(tuple[DeviceId, ...]).validate_python(self.consumers + self.home_assistants)
+            TypeAdapter(tuple[DeviceId, ...]).validate_python(self.named)
         except ValidationError as exc:
             raise UsageError(
                 f"Expected: names of letters, digits, '.', '_' and '-'. Received: {explain(exc)}."
             ) from exc
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Everybody who needs a certificate besides those that every fleet has."""
+        return self.consumers + self.home_assistants + self.operators
 
 
 def write_broker(
@@ -88,7 +103,12 @@ def write_broker(
 
 
 def update_broker(
-    out: Path, fleet: Fleet | None, *, consumers: Iterable[str] = (), home_assistants: Iterable[str] = ()
+    out: Path,
+    fleet: Fleet | None,
+    *,
+    consumers: Iterable[str] = (),
+    home_assistants: Iterable[str] = (),
+    operators: Iterable[str] = (),
 ) -> list[Path]:
     """Bring what a broker reads up to date: certificates, what was revoked, the access list.
 
@@ -99,6 +119,7 @@ def update_broker(
         fleet: Whose certificates it has.
         consumers: That there are from now on, besides those before.
         home_assistants: The same.
+        operators: The same.
 
     Returns:
         The files that were written.
@@ -125,6 +146,7 @@ def update_broker(
         plan,
         consumers=_united(plan.consumers, consumers),
         home_assistants=_united(plan.home_assistants, home_assistants),
+        operators=_united(plan.operators, operators),
     )
     try:
         return _written(folder, _contents(plan, fleet))
@@ -159,10 +181,10 @@ def _contents(plan: BrokerPlan, fleet: Fleet | None) -> dict[str, bytes]:
     if any(Path(name).name != name for name in (plan.ca, plan.certificate, plan.key)):
         raise UsageError("Expected: plain file names for the fleet's certificates. Received: a path.")
     known = fleet.services()
-    for name in plan.consumers + plan.home_assistants:
+    for name in plan.named:
         if name not in known:
             raise ConfigError(
-                f"Expected: a consumer that has a certificate ({', '.join(known)}). Received: {name!r}.",
+                f"Expected: a service that has a certificate ({', '.join(known)}). Received: {name!r}.",
                 hint=f"give it one: shelfkit deploy fleet service {name}",
             )
     own = fleet.service(BROKER)
@@ -249,13 +271,16 @@ def access_list(plan: BrokerPlan) -> str:
         for topic in (own.ack, own.command("+"), own.desired, own.certificate_response)
     ]
     lines += ["", f"user {RECORDER}", f"topic read {ROOT}/#", f"topic write {every.ack}"]
-    lines += ["", f"user {OPERATOR}", f"topic read {ROOT}/#"]
-    lines += [f"topic write {topic}" for topic in (every.command("+"), every.desired)]
+    for name in dict.fromkeys((*OPERATORS, *plan.operators)):
+        lines += ["", f"user {name}", f"topic read {ROOT}/#"]
+        lines += [f"topic write {topic}" for topic in (every.command("+"), every.desired)]
+    lines += ["", f"user {ALERTS}", f"topic write {every.alert('+')}"]
     lines += ["", f"user {CA}", f"topic read {every.certificate_request}"]
     lines += [f"topic write {every.certificate_response}"]
     for name in plan.consumers + plan.home_assistants:
         lines += ["", f"user {name}"]
-        lines += [f"topic read {topic}" for topic in (every.event("#"), every.state, every.health)]
+        heard = (every.event("#"), every.state, every.health, every.alert("+"))
+        lines += [f"topic read {topic}" for topic in heard]
         if name in plan.home_assistants:
             # Where it finds devices, and where it says that it has started itself.
             lines += ["topic read homeassistant/#", "topic write homeassistant/status"]

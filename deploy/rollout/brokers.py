@@ -223,11 +223,14 @@ def seen(view: View, leaf: str, payload: bytes) -> View:
 
 
 @contextmanager
-def connected(devices: Mapping[str, tuple[str, Address]] | None = None) -> Iterator[Brokers]:
+def connected(
+    devices: Mapping[str, tuple[str, Address]] | None = None, operator: str = OPERATOR
+) -> Iterator[Brokers]:
     """Be connected to the brokers of devices: of these, and of those that are taken in later.
 
     Args:
         devices: Store and address of each.
+        operator: As whom.
     """
     topics = tuple(getattr(_EVERY, leaf) for leaf in _LEAVES)
     with ExitStack() as stack:
@@ -236,7 +239,7 @@ def connected(devices: Mapping[str, tuple[str, Address]] | None = None) -> Itera
             return stack.enter_context(
                 Link(
                     address,
-                    client_id=OPERATOR,
+                    client_id=operator,
                     subscriptions=topics,
                     session_expiry_s=_SESSION_S,
                     # The broker waits for us: ten thousand retained messages must not be dropped.

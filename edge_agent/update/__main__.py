@@ -103,8 +103,9 @@ def _status(options: argparse.Namespace) -> None:
 def _apply(options: argparse.Namespace) -> None:
     from edge_agent.update.updater import Systemd, Updater  # noqa: PLC0415 - the launcher must start at once
 
-    number = Updater(_place(options), options.arch, Systemd()).apply(options.folder, options.release)
-    sys.stdout.write(f"release {number} is on trial; see: python3 -m edge_agent.update status\n")
+    number, tried = Updater(_place(options), options.arch, Systemd()).apply(options.folder, options.release)
+    what = "is on trial; see: python3 -m edge_agent.update status" if tried else "is what this device runs"
+    sys.stdout.write(f"release {number} {what}\n")
 
 
 def _install(options: argparse.Namespace) -> None:

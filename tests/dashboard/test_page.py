@@ -214,6 +214,8 @@ PLACES = (
     "/stores/0417/devices/cam-12-01/planogram",
     "/labels",
     "/fleet",
+    "/alerts",
+    "/alerts/log",
     "/admin/accounts",
     "/admin/audit",
     "/nowhere",
