@@ -50,6 +50,9 @@ def start(  # noqa: PLR0913, PLR0917 - one parameter for each option
     window: Annotated[
         str, typer.Option(help="Time of day, in the device's zone, in which devices may begin.")
     ] = "",
+    not_before: Annotated[
+        str, typer.Option(help="Moment, with its zone, before which no device may begin.")
+    ] = "",
     within: Annotated[
         str, typer.Option(help="Overdue after this; 1h, or 26h with a window, if left out.")
     ] = "",
@@ -76,6 +79,7 @@ def start(  # noqa: PLR0913, PLR0917 - one parameter for each option
       shelfkit deploy rollout start 7
       shelfkit deploy rollout start 7 --waves 1,5%,25%,100% --soak 10m --window 02:00-05:00
       shelfkit deploy rollout start 7 --store 0417 --broker mqtt.store:8883 --threshold 2
+      shelfkit deploy rollout start 7 --not-before 2026-11-30T22:00:00+01:00
       shelfkit deploy rollout start 7 --loopback --no-follow
     """  # noqa: D301 - click needs the character itself to keep the lines
     fleet = fleets.opened(folder)
@@ -92,6 +96,7 @@ def start(  # noqa: PLR0913, PLR0917 - one parameter for each option
         within=waves.span("--within", within or ("26h" if when else "1h")),
         tolerance=_tolerance(threshold),
         window=when,
+        not_before=waves.moment("--not-before", not_before),
         broker=broker or (LOOPBACK if loopback else None),
     )
     before = attempts(kept.every(), release)

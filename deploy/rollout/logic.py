@@ -47,6 +47,7 @@ class Wish:
     within: timedelta
     tolerance: str
     window: str | None = None
+    not_before: datetime | None = None
     broker: str | None = None
 
 
@@ -90,6 +91,7 @@ def begun(
         within=wish.within,
         tolerance=wish.tolerance,
         window=wish.window,
+        not_before=None if wish.not_before is None else to_utc(wish.not_before),
         broker=wish.broker,
         members=members,
     )
@@ -173,7 +175,7 @@ def _asked(rollout: Rollout, views: Mapping[str, View], now: datetime) -> Rollou
         gone = [name for name in mine if members[name].standing == Standing.OFFLINE]
         members |= {name: _released(members[name]) for name in gone}
     for name in fresh:
-        offered = replace(members[name], wave=rollout.wave, due=now + rollout.within)
+        offered = replace(members[name], wave=rollout.wave, due=rollout.due(now))
         members[name] = folded(offered, views.get(name, NOTHING), rollout, now)
     return replace(rollout, members=members, well_since=None)
 
@@ -230,7 +232,9 @@ def wanted(rollout: Rollout) -> dict[str, Desired]:
     is left alone unless the rollout was aborted.
     """
     return {
-        device: _desired(rollout.id, member.attempt, rollout.release, member.due, rollout.window)
+        device: _desired(
+            rollout.id, member.attempt, rollout.release, member.due, rollout.not_before, rollout.window
+        )
         for device, member in rollout.members.items()
         if _told(rollout.state, member)
     }
@@ -262,9 +266,18 @@ def _later(device: str, rollout: Rollout, views: Mapping[str, View], since: Mapp
 
 
 @lru_cache(maxsize=1024)
-def _desired(id_: str, attempt: int, release: int, due: datetime | None, window: str | None) -> Desired:
+def _desired(
+    id_: str,
+    attempt: int,
+    release: int,
+    due: datetime | None,
+    not_before: datetime | None,
+    window: str | None,
+) -> Desired:
     """Return what is the same for all devices that were asked together: made once."""
-    return Desired(rollout=id_, attempt=attempt, release=release, deadline=due, window=window)
+    return Desired(
+        rollout=id_, attempt=attempt, release=release, not_before=not_before, deadline=due, window=window
+    )
 
 
 def _told(state: State, member: Member) -> bool:
@@ -342,7 +355,7 @@ def _again(member: Member, rollout: Rollout, now: datetime) -> Member:
         attempt=member.attempt + 1,
         phase=None,
         reason=None,
-        due=to_utc(now) + rollout.within,
+        due=rollout.due(to_utc(now)),
         graced=False,
         excused=False,
         standing=Standing.WAITING,
@@ -353,7 +366,7 @@ def _going(rollout: Rollout, members: dict[str, Member], now: datetime) -> Rollo
     """Run again; the time that nobody was asked is not held against a device."""
     now = to_utc(now)
     fresh = {
-        name: replace(member, due=now + rollout.within) if member.standing in PENDING else member
+        name: replace(member, due=rollout.due(now)) if member.standing in PENDING else member
         for name, member in members.items()
     }
     return replace(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -116,6 +116,7 @@ class Rollout:
         soak: How long a wave must stay well.
         within: How long a device may take.
         window: The time of day in which devices may start.
+        not_before: The moment from which on devices may start.
         tolerance: How many may fail.
         members: In the order in which they are asked.
         broker: Address, if the operator named one.
@@ -134,6 +135,7 @@ class Rollout:
     within: timedelta
     tolerance: str
     window: str | None = None
+    not_before: Timestamp | None = None
     broker: str | None = None
     state: State = State.RUNNING
     reason: str | None = None
@@ -158,6 +160,10 @@ class Rollout:
     def going(self) -> bool:
         """Whether somebody must drive it."""
         return self.owed or self.state in {State.RUNNING, State.PAUSED}
+
+    def due(self, now: datetime) -> datetime:
+        """Return when a device that is told now is overdue."""
+        return max(now, self.not_before or now) + self.within
 
     @property
     def allowed(self) -> Share:
