@@ -34,7 +34,7 @@ def architecture(repository: Repository, device: Device, running: int) -> str:
     Raises:
         ConfigError: It is for several.
     """
-    archs = repository.numbers().get(running, ())
+    archs = repository.numbers().get(running, [])
     if device.arch is None and len(archs) != 1:
         raise ConfigError(
             f"Expected: the architecture of {device.device}. Received: none in the inventory, and release "
