@@ -46,7 +46,7 @@ class _Store:
         self.since: float | None = None
         self.last = 0.0
         self.ready = False
-        self.trouble = "no answer yet"
+        self.trouble = ""
         self.views: dict[tuple[str, str], View] = {}
 
     def ready_at(self, now: float) -> bool:
@@ -126,8 +126,13 @@ class Brokers:
 
     @property
     def trouble(self) -> dict[str, str]:
-        """Brokers that are away, and why."""
-        return {str(address): store.trouble for address, store in self._stores.items() if store.since is None}
+        """Brokers that are away, and why; one that is only asked is not away yet."""
+        now = self.clock()
+        return {
+            str(address): store.trouble or "no answer"
+            for address, store in self._stores.items()
+            if store.since is None and (store.trouble or store.away_at(now))
+        }
 
     def views(self, left_out: frozenset[str]) -> dict[str, View]:
         """Return what is known of each device; those behind a broker that is away are away."""
