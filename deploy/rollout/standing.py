@@ -36,7 +36,7 @@ def folded(member: Member, view: View, rollout: Rollout, now: datetime) -> Membe
     if heard.due is not None and now >= heard.due and not heard.graced and away(heard, view):
         heard = replace(heard, graced=True, due=None)
     elif heard.due is None and heard.graced and view.online:
-        heard = replace(heard, due=now + rollout.within)
+        heard = replace(heard, due=rollout.due(now))
     standing = _standing(heard, view, rollout, now)
     return heard if heard.standing == standing else replace(heard, standing=standing)
 
@@ -53,7 +53,7 @@ def _timed(member: Member, view: View, rollout: Rollout, now: datetime) -> Membe
         return member
     if member.phase in _BEGUN or _finished(member) or _told(member, view, rollout):
         return member
-    whole = now + rollout.within
+    whole = rollout.due(now)
     return replace(member, due=whole) if whole - member.due >= rollout.within / _TARDY else member
 
 

@@ -211,13 +211,17 @@ class Desired(Message):
 
 
 class Reported(Message):
-    """How far a device is: retained. `good` is the release that it falls back to."""
+    """How far a device is: retained.
+
+    `good` is the release that it falls back to, `previous` the good one before: it is on the disk still.
+    """
 
     rollout: str | None = None
     attempt: int | None = None
     release: int | None = None
     phase: UpdatePhase
     good: int | None = None
+    previous: int | None = None
     reason: str | None = None
     boot_id: str | None = None
     time: Timestamp | None = None
