@@ -101,7 +101,7 @@ def record(url: str, port: int, batch: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     store = Store(url)
     with _recorders_link(port) as link:
-        Recorder(link, store, lambda: None, batch).run(stopping)
+        Recorder(link, store, lambda _sources: None, batch).run(stopping)
     store.close()
 
 
@@ -221,6 +221,8 @@ def _recorders_link(port: int) -> Link:
         subscriptions=_SUBSCRIPTIONS,
         session_expiry_s=3600,
         manual_ack=True,
+        deliveries=False,
+        receive_maximum=BATCH,
     )
 
 

@@ -1,6 +1,7 @@
 """`shelfkit dashboard migrate | backup | restore | quarantine | upkeep`: the recorder's database by hand."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +10,17 @@ import typer
 
 from dashboard import backup as copies
 from dashboard import schema
+from dashboard.accounts.tables import beside, open_tables
+from dashboard.places import files_beside
 from dashboard.store import Store
 from dashboard.upkeep import Policy, look_after, read_age
 from edge_agent.contracts.command import print_json
 
 Database = Annotated[str, typer.Option(help="sqlite:///FILE or postgresql://user:password@host/name.")]
+Files = Annotated[
+    Path | None,
+    typer.Option(help="Folder of drafts and pictures to label.", show_default="beside the database"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")]
 
 DEFAULT = "sqlite:///shelfkit.sqlite"
@@ -41,23 +48,27 @@ def migrate(database: Database = DEFAULT, as_json: Json = False) -> None:
 def backup(
     out: Annotated[Path, typer.Argument(help="The file to write.")],
     database: Database = DEFAULT,
+    files: Files = None,
     as_json: Json = False,
 ) -> None:
     """Write everything that the recorder has into one SQLite file, while it goes on recording.
 
-    The same file whichever database it comes from; `restore` brings it into either.
+    Events, accounts (not who is logged in), settings, drafts of planograms, pictures and their labels. The
+    same file whichever database it comes from; `restore` brings it into either.
 
     \b
     Examples:
       shelfkit dashboard backup recorder-backup.sqlite
       shelfkit dashboard backup recorder-backup.sqlite --database postgresql://kit:secret@db/kit
     """  # noqa: D301 - click needs the character itself to keep the lines
-    _tell(_with(database, lambda store: copies.backup(store, out)), as_json)
+    with _kept(database, files) as kept:
+        _tell(copies.backup(kept, out), as_json)
 
 
 def restore(
     source: Annotated[Path, typer.Argument(help="A file that `backup` has written.")],
     database: Database = DEFAULT,
+    files: Files = None,
     as_json: Json = False,
 ) -> None:
     """Bring a backup into a new, empty database: SQLite or PostgreSQL, whichever it came from.
@@ -69,7 +80,8 @@ def restore(
       shelfkit dashboard restore recorder-backup.sqlite --database sqlite:///new.sqlite
       shelfkit dashboard restore recorder-backup.sqlite --database postgresql://kit:secret@db/kit
     """  # noqa: D301 - click needs the character itself to keep the lines
-    _tell(_with(database, lambda store: copies.restore(source, store)), as_json)
+    with _kept(database, files) as kept:
+        _tell(copies.restore(source, kept), as_json)
 
 
 def upkeep(
@@ -87,7 +99,8 @@ def upkeep(
       shelfkit dashboard upkeep --keep 400d
     """  # noqa: D301 - click needs the character itself to keep the lines
     policy = Policy(read_age(keep), read_age(keep_days))
-    _tell(_with(database, lambda store: look_after(store, policy, datetime.now(UTC))), as_json)
+    with contextlib.closing(Store(database)) as store:
+        _tell(look_after(store, policy, datetime.now(UTC)), as_json)
 
 
 def quarantine(
@@ -102,11 +115,8 @@ def quarantine(
       shelfkit dashboard quarantine
       shelfkit dashboard quarantine --limit 1000 --json
     """  # noqa: D301 - click needs the character itself to keep the lines
-    store = Store(database)
-    try:
+    with contextlib.closing(Store(database)) as store:
         found = store.quarantined(limit)
-    finally:
-        store.close()
     if as_json:
         shown = [{**row, "body": row["body"].decode("utf-8", "replace")} for row in found]
         print_json({"quarantine": shown})
@@ -115,12 +125,14 @@ def quarantine(
         typer.echo(f"{row['received']}  {row['topic']!r}  {row['size']} bytes\n  {row['reason']!r}")
 
 
-def _with(database: str, work: Callable[[Store], dict[str, int]]) -> dict[str, int]:
-    store = Store(database)
-    try:
-        return work(store)
-    finally:
-        store.close()
+@contextlib.contextmanager
+def _kept(database: str, files: Path | None) -> Iterator[copies.Kept]:
+    with contextlib.closing(Store(database)) as store:
+        accounts = open_tables(beside(database))
+        try:
+            yield copies.Kept(store, accounts, files or files_beside(database))
+        finally:
+            accounts.dispose()
 
 
 def _tell(counts: dict[str, int], as_json: bool) -> None:  # noqa: FBT001 - the option itself

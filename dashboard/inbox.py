@@ -31,7 +31,8 @@ _MODELS: dict[str, type[events.Message]] = {
 _KINDS = {kind.type: kind for kind in events.Kind}
 _LAST = 10**events.SEQUENCE_DIGITS
 _TEXTS = {"type": 255, "subject": 1024}
-_ID, _STREAM = 64, 32
+_ID = 64
+_STREAM = re.compile(r"[0-9a-f]{32}")
 _TOLD, _TOPIC = 500, 1024
 _NESTED = 32
 
@@ -193,7 +194,7 @@ def _place(topics: DeviceTopics, payload: bytes) -> Place | None:
 
 def _placed(source: str, value: dict[str, Any]) -> Place | None:
     stream, text = value.get("streamid"), value.get("sequence")
-    if not isinstance(stream, str) or len(stream) != _STREAM or set(stream) - set("0123456789abcdef"):
+    if not isinstance(stream, str) or not _STREAM.fullmatch(stream):
         return None
     if not isinstance(text, str) or not (
         text.isascii() and text.isdigit() and len(text) <= events.SEQUENCE_DIGITS

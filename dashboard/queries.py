@@ -1,14 +1,14 @@
 """What readers ask the recorder's database: filtered, paged, never written."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from edge_agent.contracts.events import Kind
 from edge_agent.contracts.times import rfc3339
@@ -20,6 +20,7 @@ _DEVICE = sa.table("device", *map(sa.column, ("source", "store", "device", "stat
 
 _PAGE = 500
 _CHOICES = 500
+_LOOK_BACK = 20_000
 _PRODUCT_TYPES = [kind.type for kind in Kind if kind.about == "product"]
 
 Row = dict[str, Any]
@@ -76,6 +77,15 @@ class FleetFilter:
         """Return the columns that must have a value."""
         found = {name: getattr(self, name) for name in ("store", "status", "agent", "model", "phase")}
         return {name: value for name, value in found.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What is new in a store: devices with state and health as texts, events, and the last row seen."""
+
+    devices: list[tuple[str, str | None, str | None]]
+    events: list[Row]
+    last: int
 
 
 class Queries:
@@ -135,10 +145,24 @@ class Queries:
 
     def latest(self, store: str) -> list[tuple[str, str | None, str | None]]:
         """Return name, state and health of a store's devices, as texts."""
-        query = sa.select(_DEVICE.c.device, _DEVICE.c.state, _DEVICE.c.health)
-        query = query.where(_DEVICE.c.store == store).order_by(_DEVICE.c.device)
         with self._engine.connect() as connection:
-            return [(row.device, row.state, row.health) for row in connection.execute(query)]
+            return _latest(connection, store, None)
+
+    def news(self, store: str, sources: Collection[str] | None, after: int, limit: int) -> News:
+        """Return what is new in a store.
+
+        Args:
+            store: Which store.
+            sources: The devices of which to tell the latest; None is all.
+            after: Events behind this row; negative is the newest there are.
+            limit: At most so many events.
+        """
+        with self._engine.connect() as connection:
+            last = int(connection.execute(sa.select(sa.func.max(_EVENT.c.row))).scalar() or 0)
+            events = _latest_events(connection, store, after if after >= 0 else last - _LOOK_BACK, limit)
+            devices = _latest(connection, store, sources)
+        # What was recorded between two questions is told once, by the next answer.
+        return News(devices, events, events[-1]["cursor"] if events else max(last, after))
 
     def has_store(self, store: str) -> bool:
         """Whether a device of it was ever heard of."""
@@ -150,16 +174,6 @@ class Queries:
         """Return the row of the newest event."""
         with self._engine.connect() as connection:
             return int(connection.execute(sa.select(sa.func.max(_EVENT.c.row))).scalar() or 0)
-
-    def latest_events(self, store: str, after: int, limit: int) -> list[Row]:
-        """Return the newest events of a store behind a row, oldest first."""
-        query = sa.select(_EVENT.c.row, _EVENT.c.received, _EVENT.c.body)
-        query = query.where(_EVENT.c.row > after, *EventFilter(store=store).conditions())
-        with self._engine.connect() as connection:
-            rows = connection.execute(query.order_by(_EVENT.c.row.desc()).limit(limit)).all()
-        return [
-            {"cursor": row.row, "received": row.received, "event": json.loads(row.body)} for row in rows[::-1]
-        ]
 
     def told(self, source: str, types: Sequence[str], since: datetime, until: datetime) -> Iterator[Row]:
         """Yield a device's events as they came: those of a span, and the ones before it of each subject."""
@@ -280,6 +294,27 @@ class Queries:
             found: sa.ColumnElement[Any] = sa.cast(column, JSONB)[names].astext
             return found
         return sa.func.json_extract(column, "$." + ".".join(names))
+
+
+def _latest(
+    connection: Connection, store: str, sources: Collection[str] | None
+) -> list[tuple[str, str | None, str | None]]:
+    query = sa.select(_DEVICE.c.device, _DEVICE.c.state, _DEVICE.c.health).where(_DEVICE.c.store == store)
+    if sources is not None:
+        query = query.where(_DEVICE.c.source.in_(sources))
+    return [
+        (row.device, row.state, row.health) for row in connection.execute(query.order_by(_DEVICE.c.device))
+    ]
+
+
+def _latest_events(connection: Connection, store: str, after: int, limit: int) -> list[Row]:
+    """Return the newest events of a store behind a row, oldest first."""
+    query = sa.select(_EVENT.c.row, _EVENT.c.received, _EVENT.c.body)
+    query = query.where(_EVENT.c.row > after, *EventFilter(store=store).conditions())
+    rows = connection.execute(query.order_by(_EVENT.c.row.desc()).limit(limit)).all()
+    return [
+        {"cursor": row.row, "received": row.received, "event": json.loads(row.body)} for row in rows[::-1]
+    ]
 
 
 def _loaded(text: str | None) -> Row | None:

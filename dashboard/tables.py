@@ -83,6 +83,35 @@ AVAILABILITY = sa.Table(
     sa.Index("availability_day", "store", "day"),
 )
 PROGRESS = sa.Table("progress", METADATA, _text("name", primary_key=True), sa.Column("row", BIG))
+ALERTS = sa.Table(
+    "alert",
+    METADATA,
+    _text("id", primary_key=True),
+    *map(_text, ("rule", "kind", "store", "device", "shelf", "subject", "label", "name", "gtin", "detail")),
+    _text("since"),
+    *(_text(name, nullable=True) for name in ("opened", "announced", "told", "closed", "taken")),
+    sa.Column("times", sa.Integer, nullable=False),
+    _text("taken_by"),
+    sa.Column("done", sa.Boolean, nullable=False),
+    sa.Index("alert_done", "done", "closed"),
+)
+MUTES = sa.Table(
+    "alert_mute",
+    METADATA,
+    _text("id", primary_key=True),
+    *map(_text, ("store", "device", "rule", "label", "made", "made_by")),
+    _text("until", nullable=True),
+)
+DELIVERIES = sa.Table(
+    "alert_delivery",
+    METADATA,
+    _text("channel", primary_key=True),
+    _text("key", primary_key=True),
+    *map(_text, ("created", "body", "state", "due", "said")),
+    _text("ended", nullable=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Index("alert_delivery_due", "state", "channel", "due"),
+)
 
 
 def month(identity: str) -> int:

@@ -12,12 +12,14 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.accounts import pages as doors
 from dashboard.accounts.gate import Access, Gate
 from dashboard.accounts.records import Accounts
+from dashboard.alerts import pages as alerts
+from dashboard.alerts.book import Book
+from dashboard.alerts.rules import Rules
 from dashboard.api import build_api
 from dashboard.editor import pages as editor
 from dashboard.editor.draft import Drafts
@@ -26,7 +28,7 @@ from dashboard.labelling import pages as labelling
 from dashboard.labelling.queue import Queue
 from dashboard.metrics import CONTENT_TYPE, Metrics
 from dashboard.operator import Operator
-from dashboard.pages import fleet, frame, history, stores
+from dashboard.pages import assets, fleet, frame, history, stores
 from dashboard.pages.live import Live
 from dashboard.pages.site import Site
 from dashboard.queries import Queries
@@ -86,6 +88,7 @@ def build_app(
     *,
     files: Path | None = None,
     operator: Operator | None = None,
+    rules: Rules | None = None,
 ) -> Starlette:
     """Return the web application.
 
@@ -97,12 +100,14 @@ def build_app(
         root: The path under which a reverse proxy shows it, empty or `/something`.
         files: Folder for drafts of planograms and pictures to label; None is a page without these.
         operator: Asks devices for things; None is a page that sends them nothing.
+        rules: Of whom is told what; None is nobody.
     """
-    queries = Queries(store.engine)
-    metrics = Metrics(queries, connected, lambda: hub.listeners)
+    queries, book = Queries(store.engine), Book(store.engine)
+    live = Live(queries, hub, connected)
+    metrics = Metrics(queries, connected, lambda: live.pages, book.counts)
     if access is None:
         access = Access(Accounts(), login=False, hosts=None)
-    site = Site(queries, Live(queries, hub, connected), access, connected)
+    site = Site(queries, live, access, connected)
 
     async def health(_request: Request) -> Response:
         await run_in_threadpool(queries.last_row)
@@ -115,6 +120,7 @@ def build_app(
         *stores.routes(site),
         *history.routes(site),
         *fleet.routes(site),
+        *alerts.routes(site, book, rules),
         *doors.routes(access),
         *(_workshop(site, files, operator) if files else ()),
         Route("/language/{code}", frame.set_language),
@@ -122,7 +128,7 @@ def build_app(
         Route("/metrics", prometheus),
         Route("/healthz", health),
         Mount("/api/v1", build_api(queries, metrics.database_error)),
-        Mount("/static", StaticFiles(packages=[("dashboard", "static")])),
+        Route("/static/{version}/{name}", assets.asset),
     ]
     return Starlette(
         routes=routes,

@@ -46,6 +46,10 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ca: Annotated[str, typer.Option(help="CA of the devices' certificates, on the broker.")] = "ca.pem",
     certificate: Annotated[str, typer.Option(help="The broker's own, on the broker.")] = "broker.pem",
     key: Annotated[str, typer.Option(help="Its key, on the broker.")] = "broker.key",
+    recorder: Annotated[
+        list[str] | None,
+        typer.Option(help="Certificate name of a recorder besides svc-recorder; may be repeated."),
+    ] = None,
     consumer: Annotated[
         list[str] | None, typer.Option(help="Certificate name of a consumer of events; may be repeated.")
     ] = None,
@@ -54,6 +58,10 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
         typer.Option(
             help="Certificate name of a Home Assistant, a consumer that also finds devices by itself."
         ),
+    ] = None,
+    operator: Annotated[
+        list[str] | None,
+        typer.Option(help="Certificate name of one more who may command devices; may be repeated."),
     ] = None,
     fleet: Annotated[
         Path | None,
@@ -75,15 +83,15 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """Write a ready mosquitto configuration for a store.
 
     Everybody shows a certificate and is known by its common name: a device may write only below its
-    own name in its own store, the recorder (svc-recorder) may acknowledge, an operator
-    (svc-operator) may command, consumers may listen. Nothing is queued with a limit, because
-    mosquitto's default drops silently.
+    own name in its own store, the recorder (svc-recorder) may acknowledge, operators (svc-operator and
+    its like) may command, consumers may listen. Nothing is queued with a limit, because mosquitto's
+    default drops silently.
 
     \b
     Examples:
       shelfkit deploy broker --store 0417 --fleet fleet --out broker
       shelfkit deploy broker --store 0417 --fleet fleet --consumer stock-alerts --out broker
-      shelfkit deploy broker --update --fleet fleet --out broker
+      shelfkit deploy broker --update --fleet fleet --recorder svc-recorder-2 --out broker
       shelfkit deploy broker --loopback --out broker && mosquitto -c broker/mosquitto.conf
     """  # noqa: D301 - click needs the character itself to keep the lines
     if [bool(store), loopback, update].count(True) != 1:
@@ -92,7 +100,14 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
         )
     opened = None if fleet is None or loopback else fleets.opened(fleet)
     if update:
-        written = update_broker(out, opened, consumers=consumer or (), home_assistants=home_assistant or ())
+        written = update_broker(
+            out,
+            opened,
+            recorders=recorder or (),
+            consumers=consumer or (),
+            home_assistants=home_assistant or (),
+            operators=operator or (),
+        )
         if as_json:
             print_json({"files": [str(path) for path in written]})
         else:
@@ -106,8 +121,10 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
         ca=ca,
         certificate=certificate,
         key=key,
+        recorders=tuple(recorder or ()),
         consumers=tuple(consumer or ()),
         home_assistants=tuple(home_assistant or ()),
+        operators=tuple(operator or ()),
     )
     written = write_broker(out, plan, opened)
     if as_json:

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from deploy import authority as authorities
-from deploy.broker import BROKER, CA, OPERATOR, RECORDER
+from deploy.broker import BROKER, CA, OPERATORS, RECORDER
 from deploy.fleet import Fleet, FleetInfo
 from deploy.pki import Kind
 from deploy.release.keys import NAMES, write_key
@@ -18,7 +18,7 @@ SERVICES = {
     BROKER: Kind.SERVER,
     RELEASES: Kind.SERVER,
     RECORDER: Kind.SERVICE,
-    OPERATOR: Kind.SERVICE,
+    **dict.fromkeys(OPERATORS, Kind.SERVICE),
     CA: Kind.SERVICE,
 }
 """What every fleet has."""

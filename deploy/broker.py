@@ -18,6 +18,14 @@ from edge_agent.contracts.validation import explain
 CONFIG = "mosquitto.conf"
 ACCESS = "access.acl"
 BROKER, RECORDER, OPERATOR, CA = "broker", "svc-recorder", "svc-operator", "svc-ca"
+OPERATORS = {
+    OPERATOR: "rollouts",
+    f"{OPERATOR}-run": "deploy run",
+    f"{OPERATOR}-rollback": "deploy device rollback",
+    f"{OPERATOR}-page": "the live page",
+}
+"""Who commands devices, and for what: a broker lets one of a name in at a time; these work side by side."""
+ALERTS = "svc-alerts"
 PLAN = "plan.json"
 REVOKED = "crl.pem"
 
@@ -27,7 +35,9 @@ class BrokerPlan:
     """What a configuration says; paths of certificates are those on the broker's machine.
 
     Attributes:
+        recorders: Names besides the usual one, where several share the devices.
         revoked: The list of certificates that were taken back; None: there is none.
+        operators: Who may command devices, besides those that every fleet has.
     """
 
     store: str
@@ -37,14 +47,21 @@ class BrokerPlan:
     certificate: str = "broker.pem"
     key: str = "broker.key"
     revoked: str | None = None
+    recorders: tuple[str, ...] = ()
     consumers: tuple[str, ...] = ()
     home_assistants: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Who else comes in, beside those that each broker knows: each needs a certificate of this name."""
+        return self.recorders + self.consumers + self.home_assistants + self.operators
 
     def __post_init__(self) -> None:
         try:
             if not self.loopback:
                 TypeAdapter(StoreId).validate_python(self.store)
-            TypeAdapter(tuple[DeviceId, ...]).validate_python(self.consumers + self.home_assistants)
+            TypeAdapter(tuple[DeviceId, ...]).validate_python(self.named)
         except ValidationError as exc:
             raise UsageError(
                 f"Expected: names of letters, digits, '.', '_' and '-'. Received: {explain(exc)}."
@@ -66,7 +83,7 @@ def write_broker(
         The files, the configuration first.
 
     Raises:
-        ConfigError: The fleet lacks a certificate, or a consumer has none.
+        ConfigError: The fleet lacks a certificate, or somebody named has none.
         DataError: The folder holds something, or cannot be written.
     """
     folder = out.resolve()
@@ -88,7 +105,13 @@ def write_broker(
 
 
 def update_broker(
-    out: Path, fleet: Fleet | None, *, consumers: Iterable[str] = (), home_assistants: Iterable[str] = ()
+    out: Path,
+    fleet: Fleet | None,
+    *,
+    recorders: Iterable[str] = (),
+    consumers: Iterable[str] = (),
+    home_assistants: Iterable[str] = (),
+    operators: Iterable[str] = (),
 ) -> list[Path]:
     """Bring what a broker reads up to date: certificates, what was revoked, the access list.
 
@@ -97,14 +120,16 @@ def update_broker(
     Args:
         out: What `write_broker` wrote before.
         fleet: Whose certificates it has.
-        consumers: That there are from now on, besides those before.
+        recorders: That there are from now on, besides those before.
+        consumers: The same.
         home_assistants: The same.
+        operators: The same.
 
     Returns:
         The files that were written.
 
     Raises:
-        ConfigError: The folder is none, the fleet lacks a certificate, or a consumer has none.
+        ConfigError: The folder is none, the fleet lacks a certificate, or somebody named has none.
         DataError: It cannot be written.
     """
     folder = out.resolve()
@@ -123,8 +148,10 @@ def update_broker(
         )
     plan = replace(
         plan,
+        recorders=_united(plan.recorders, recorders),
         consumers=_united(plan.consumers, consumers),
         home_assistants=_united(plan.home_assistants, home_assistants),
+        operators=_united(plan.operators, operators),
     )
     try:
         return _written(folder, _contents(plan, fleet))
@@ -159,10 +186,10 @@ def _contents(plan: BrokerPlan, fleet: Fleet | None) -> dict[str, bytes]:
     if any(Path(name).name != name for name in (plan.ca, plan.certificate, plan.key)):
         raise UsageError("Expected: plain file names for the fleet's certificates. Received: a path.")
     known = fleet.services()
-    for name in plan.consumers + plan.home_assistants:
+    for name in plan.named:
         if name not in known:
             raise ConfigError(
-                f"Expected: a consumer that has a certificate ({', '.join(known)}). Received: {name!r}.",
+                f"Expected: a service that has a certificate ({', '.join(known)}). Received: {name!r}.",
                 hint=f"give it one: shelfkit deploy fleet service {name}",
             )
     own = fleet.service(BROKER)
@@ -195,7 +222,9 @@ def configuration(plan: BrokerPlan, folder: Path) -> str:
         "max_queued_messages 0",
         "# Small packets as they come: an acknowledgement behind another would wait for 40 ms.",
         "set_tcp_nodelay true",
-        "max_inflight_messages 20",
+        "# How many messages a subscriber gets before it has answered the first: a recorder takes them into",
+        "# its database by one commit. Devices and others ask for 20.",
+        "max_inflight_messages 1000",
         "# A planogram with its picture is the largest thing that is said here.",
         "max_packet_size 8388608",
         "persistent_client_expiration 14d",
@@ -248,14 +277,18 @@ def access_list(plan: BrokerPlan) -> str:
         f"pattern read {topic}"
         for topic in (own.ack, own.command("+"), own.desired, own.certificate_response)
     ]
-    lines += ["", f"user {RECORDER}", f"topic read {ROOT}/#", f"topic write {every.ack}"]
-    lines += ["", f"user {OPERATOR}", f"topic read {ROOT}/#"]
-    lines += [f"topic write {topic}" for topic in (every.command("+"), every.desired)]
+    for name in (RECORDER, *plan.recorders):
+        lines += ["", f"user {name}", f"topic read {ROOT}/#", f"topic write {every.ack}"]
+    for name in dict.fromkeys((*OPERATORS, *plan.operators)):
+        lines += ["", f"user {name}", f"topic read {ROOT}/#"]
+        lines += [f"topic write {topic}" for topic in (every.command("+"), every.desired)]
+    lines += ["", f"user {ALERTS}", f"topic write {every.alert('+')}"]
     lines += ["", f"user {CA}", f"topic read {every.certificate_request}"]
     lines += [f"topic write {every.certificate_response}"]
     for name in plan.consumers + plan.home_assistants:
         lines += ["", f"user {name}"]
-        lines += [f"topic read {topic}" for topic in (every.event("#"), every.state, every.health)]
+        heard = (every.event("#"), every.state, every.health, every.alert("+"))
+        lines += [f"topic read {topic}" for topic in heard]
         if name in plan.home_assistants:
             # Where it finds devices, and where it says that it has started itself.
             lines += ["topic read homeassistant/#", "topic write homeassistant/status"]

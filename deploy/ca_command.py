@@ -11,7 +11,9 @@ import typer
 from deploy import authority as authorities
 from deploy import ca_service, starting
 from deploy import fleet as fleets
+from deploy.broker import CA
 from deploy.keys import PassphraseFile, read_passphrase
+from deploy.service import tls_of
 from edge_agent.contracts.address import Address
 from edge_agent.contracts.command import new_app
 from edge_agent.contracts.errors import UsageError
@@ -55,7 +57,7 @@ def serve(
     ca_service.serve(
         opened,
         authority,
-        Address(host, port, ca_service.tls_of(opened), encrypted=True),
+        Address(host, port, tls_of(opened, CA), encrypted=True),
         stopping=stopping,
         clock=lambda: datetime.now(UTC),
         said=typer.echo,

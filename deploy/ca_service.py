@@ -9,7 +9,6 @@ device's `issued/` changes in the fleet.
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from queue import Empty
 from threading import Event
 
@@ -21,7 +20,7 @@ from deploy.authority import Issued
 from deploy.broker import CA
 from deploy.fleet import Fleet
 from deploy.pki import Authority, Kind
-from edge_agent.contracts import config, messages
+from edge_agent.contracts import messages
 from edge_agent.contracts.address import Address
 from edge_agent.contracts.errors import DataError, KitError
 from edge_agent.contracts.messages import CertificateRequest, CertificateResponse
@@ -93,12 +92,6 @@ def _of_today(before: list[Issued], now: datetime) -> list[Issued]:
     return [item for item in before if now - item.certificate.not_valid_before_utc < timedelta(days=1)]
 
 
-def tls_of(fleet: Fleet) -> config.Tls:
-    """Return the certificate that the service shows."""
-    folder: Path = fleet.service(CA)
-    return config.Tls(ca=fleet.ca_certificate, certificate=folder / f"{CA}.pem", key=folder / f"{CA}.key")
-
-
 def serve(
     fleet: Fleet,
     authority: Authority,
@@ -117,9 +110,6 @@ def serve(
         stopping: Set to end it.
         clock: Tells the time.
         said: Is told what happens, a line each.
-
-    Raises:
-        ConfigError: The service has no certificate.
     """
     every = DeviceTopics("+", "+").certificate_request
     with Link(

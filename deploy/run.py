@@ -16,15 +16,17 @@ import typer
 
 from deploy import fleet as fleets
 from deploy.broker import OPERATOR
-from deploy.flash.command import flash_image
+from deploy.flash.command import AllowFile, AllowFixed, flash_image
+from deploy.fleet import Device as Line
 from deploy.fleet import Fleet
-from deploy.push.command import pushed
+from deploy.push.command import Number, Port, SshOption, pushed, told_of
 from deploy.push.pushing import Layout
+from deploy.service import tls_of
 from deploy.ssh import Login
 from deploy.starting import address as address_of
 from edge_agent.contracts import config, events, messages
 from edge_agent.contracts.address import Address
-from edge_agent.contracts.errors import ConfigError, DataError, DeviceError, ServiceError, UsageError
+from edge_agent.contracts.errors import DataError, DeviceError, ServiceError, UsageError
 from edge_agent.contracts.events import Event
 from edge_agent.contracts.messages import Availability, Command, Health, Reply, State
 from edge_agent.contracts.provisioning import DEVICE
@@ -32,12 +34,16 @@ from edge_agent.contracts.times import rfc3339
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Disconnected, Link, Publication, Received, Refused, Subscribed
 
+RUN = f"{OPERATOR}-run"
+OPERATOR_ENVIRONMENT = "SHELFKIT_OPERATOR"
 _REPLY_S = 15.0
 _COMMAND_S = 60
 _SETTLE_S = 45.0
 """Health comes every 15 s, and the first may be older than the first picture."""
 _OLD_PICTURE_S = 10.0
 _SLICE_S = 0.25
+_TAKEN_OVER = "Session taken over"
+"""So MQTT 5 calls it. To come back would drive the other one out, which would come back, and so on."""
 
 
 @dataclass(slots=True)
@@ -75,11 +81,15 @@ class Device:
             )
 
     def ready(self, patience_s: float) -> Health:
-        """Wait until the device says by itself that it works: what the broker has kept does not count.
+        """Wait until the device says by itself that it works, from now on.
+
+        What the broker has kept does not count, and neither does what the device said while it was pushed to.
 
         Raises:
             DeviceError: It does not, or says that it cannot.
         """
+        while not self.link.notices.empty():
+            self._next()
         self._health = None
         end = self.clock() + patience_s
         while self.clock() < end:
@@ -149,6 +159,11 @@ class Device:
             self._joined = True
         elif isinstance(notice, Disconnected | Refused):
             self._trouble = notice.reason
+            if notice.reason == _TAKEN_OVER:
+                raise ServiceError(
+                    "Expected: to be alone with this certificate. Received: another program came with it.",
+                    hint="end one of them, or give each a certificate of its own: --operator NAME",
+                )
         elif isinstance(notice, Received):
             return self._heard(notice)
         return None
@@ -200,11 +215,19 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option
     push: Annotated[
         str, typer.Option(help="Push to this host first; `-`: where it was pushed to before.")
     ] = "",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of SSH.")] = None,
+    port: Port = None,
+    ssh_option: SshOption = None,
+    release: Number = None,
+    allow_fixed: AllowFixed = False,
+    allow_file: AllowFile = False,
     fleet: Annotated[
         Path, typer.Option("--fleet", envvar=fleets.ENVIRONMENT, help="The fleet's folder.")
     ] = fleets.DEFAULT,
     broker: Annotated[str, typer.Option(help="HOST[:PORT]; that of its device.yaml if left out.")] = "",
+    operator: Annotated[
+        str,
+        typer.Option(envvar=OPERATOR_ENVIRONMENT, help="Service of the fleet that may command devices."),
+    ] = RUN,
     patience: Annotated[float, typer.Option(min=1, help="Seconds to wait for the device.")] = 900.0,
     follow: Annotated[
         float | None, typer.Option(min=0, help="Seconds to follow its events; until Ctrl-C if left out.")
@@ -215,7 +238,8 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """Flash or push a device, wait until it works, prove it, and follow its events until Ctrl-C.
 
     Without --image and --push it begins with the waiting: for a device that is on its way, or runs.
-    The self-test asks the device over MQTT, as an operator does, and looks at its camera.
+    The self-test asks the device over MQTT, as an operator does, and looks at its camera. The broker lets
+    one in with each operator's certificate: where two people run this, each names one with --operator.
 
     \b
     Examples:
@@ -227,18 +251,20 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option
     line = opened.device(device)
     if (image is None) != (drive is None) or (image is not None and push):
         raise UsageError("Expected: --image with --drive, or --push, or neither. Received: another mix.")
+    if not push and (port or ssh_option or release):
+        raise UsageError("Expected: --port, --ssh-option and --release with --push. Received: no --push.")
+    login = Login(_host(line, push), port, tuple(ssh_option or ())) if push else None
     topics = DeviceTopics(line.store, device)
-    with _link(opened, device, broker, topics) as link:
+    with _link(opened, device, broker, operator, topics) as link:
         watched = Device(link, topics)
         # The broker first: whoever waits for a device should learn at once that nobody would hear it.
         watched.joined(min(_REPLY_S, patience))
         if image is not None and drive is not None:
-            flash_image(image, [device], [drive], fleet, yes=yes)
-        elif push:
-            host = line.host if push == "-" else push
-            if host is None:
-                raise UsageError(f"Expected: --push HOST. Received: {device} was never pushed.")
-            pushed(opened, device, Login(host, port), Layout(), None)
+            flash_image(
+                image, [device], [drive], fleet, yes=yes, allow_fixed=allow_fixed, allow_file=allow_file
+            )
+        elif login is not None:
+            _say(told_of(device, login, pushed(opened, device, login, Layout(), release), started=True))
         _say(f"waiting for {device} ...")
         health = watched.ready(patience)
         watched.ping()
@@ -247,6 +273,14 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option
         until = None if follow is None else watched.clock() + follow
         for event in watched.events(until):
             typer.echo(events.encode(event) if as_json else told(event))
+
+
+def _host(line: Line, push: str) -> str:
+    if push != "-":
+        return push
+    if line.host is None:
+        raise UsageError(f"Expected: --push HOST. Received: {line.device} was never pushed.")
+    return line.host
 
 
 def _judge(device: str, health: Health, state: State | None) -> None:
@@ -265,21 +299,12 @@ def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def _link(fleet: Fleet, device: str, broker: str, topics: DeviceTopics) -> Link:
-    folder = fleet.service(OPERATOR)
-    tls = config.Tls(
-        ca=fleet.ca / "ca.pem", certificate=folder / f"{OPERATOR}.pem", key=folder / f"{OPERATOR}.key"
-    )
-    missing = next((path for path in (tls.ca, tls.certificate, tls.key) if not path.is_file()), None)
-    if missing:
-        raise ConfigError(
-            f"Expected: the certificate of {OPERATOR}. Received: no {missing}.",
-            hint=f"add it: shelfkit deploy service add {OPERATOR}",
-        )
+def _link(fleet: Fleet, device: str, broker: str, operator: str, topics: DeviceTopics) -> Link:
+    tls = tls_of(fleet, operator)
     if broker:
         host, port = address_of(broker)
     else:
         settings = config.read(fleet.device_folder(device) / DEVICE).require()
         host, port = settings.broker.host, settings.broker.port
     wanted = (topics.health, topics.state, topics.event("#"), topics.reply("ping"))
-    return Link(Address(host, port, tls, encrypted=True), client_id=OPERATOR, subscriptions=wanted)
+    return Link(Address(host, port, tls, encrypted=True), client_id=operator, subscriptions=wanted)

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from deploy import authority as authorities
 from deploy.fleet import Fleet
 from deploy.pki import Authority, Kind
+from edge_agent.contracts import config
 from edge_agent.contracts.errors import ConfigError, UsageError
 from edge_agent.contracts.identifiers import DeviceId
 from edge_agent.contracts.validation import explain
@@ -91,6 +92,24 @@ def revoke(fleet: Fleet, authority: Authority, name: str, now: datetime) -> int:
     count = authorities.revoke(fleet, fleet.service(name), now)
     authorities.write_revocation_list(fleet, authority, now)
     return count
+
+
+def tls_of(fleet: Fleet, name: str) -> config.Tls:
+    """Return what a service shows to a broker.
+
+    Raises:
+        ConfigError: It has no certificate.
+    """
+    folder = fleet.service(name)
+    tls = config.Tls(ca=fleet.ca_certificate, certificate=folder / f"{name}.pem", key=folder / f"{name}.key")
+    missing = next((path for path in (tls.ca, tls.certificate, tls.key) if not path.is_file()), None)
+    if missing is not None:
+        raise ConfigError(
+            f"Expected: the certificate of {name}. Received: no {missing}.",
+            hint=f"`shelfkit deploy fleet service {name}` makes it; then the broker must know the name: "
+            "shelfkit deploy broker --update --out FOLDER",
+        )
+    return tls
 
 
 def _known(fleet: Fleet, name: str) -> list[authorities.Issued]:

@@ -70,12 +70,22 @@ class SshServer:
         """How it is reached."""
         return Login("127.0.0.1", self.port, self.options)
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What starts it."""
+        return (self._program, "-D", "-e", "-f", str(self.folder / "sshd"))
+
+    @property
+    def unit(self) -> str:
+        """The same for systemd, on a machine that sees the folder too."""
+        return f"[Service]\nExecStart={' '.join(self.command)}\nRuntimeDirectory=sshd\n"
+
     def __enter__(self) -> Self:
-        command = [self._program, "-D", "-e", "-f", str(self.folder / "sshd")]
+        command = self.command
         if os.geteuid() == 0:
             # As root it wants a folder in /run, which is made where nobody else sees it.
             inner = 'mount -t tmpfs none /run && mkdir /run/sshd && exec "$@"'
-            command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", inner, "sh", *command]
+            command = ("unshare", "--mount", "--propagation", "private", "sh", "-c", inner, "sh", *command)
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         end = time.monotonic() + 10

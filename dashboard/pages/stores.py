@@ -20,7 +20,6 @@ from edge_agent.contracts.errors import UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ASK_AGAIN_S = 30.0
-_FAR = 2**62
 
 
 def routes(site: Site) -> list[Route]:
@@ -42,9 +41,7 @@ def routes(site: Site) -> list[Route]:
 
     async def live(request: Request) -> Response:
         name = await known_store(site, request)
-        text = request.headers.get("last-event-id", "")
-        after = min(int(text), _FAR) if text.isascii() and text.isdigit() else -1
-        return EventSourceResponse(site.live.stream(name, after, _still_allowed(site, request)), ping=15)
+        return EventSourceResponse(site.live.stream(name, _still_allowed(site, request)), ping=15)
 
     async def settings(request: Request) -> Response:
         require(request, Role.STAFF)

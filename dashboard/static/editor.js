@@ -85,13 +85,19 @@ async function save() {
   timer = null;
   const asked = content();
   const { ok, status, value } = await post(here, { ...JSON.parse(asked), revision: view.draft.revision });
-  if (!ok) return tell({ 409: "editor.conflict", 403: "problem.403", 0: "link.away" }[status] ?? "editor.not-saved", "bad");
+  if (!ok) return failed(status);
   view.draft.revision = value.revision;
-  if (asked !== content()) return undefined;
+  if (asked !== content()) return true;
   unsaved = false;
   view.all = value.problems;
   tell("editor.saved", "good");
-  return show();
+  show();
+  return true;
+}
+
+function failed(status) {
+  tell({ 409: "editor.conflict", 403: "problem.403", 0: "link.away" }[status] ?? "editor.not-saved", "bad");
+  return false;
 }
 
 function tell(key, kind) {
@@ -303,17 +309,27 @@ async function scanned(event) {
 }
 $("scan").addEventListener("submit", scanned);
 
-async function pictured(address, body) {
-  queued(save);
-  await queued(async () => {
-    say(t("editor.picture.coming"));
-    const { ok, status, value } = await post(address, body);
-    if (!ok) return say(value.error ?? t(status === 413 ? "problem.413" : "editor.not-saved"), "alarm");
+/** Send what the server makes a new draft of: not where it knows one that this page has not seen. */
+async function given(leaf, body, take) {
+  const kept = queued(save);
+  const taken = queued(async () => {
+    if (!(await kept)) return false;
+    const { ok, status, value } = await post(`${here}/${leaf}?revision=${view.draft.revision}`, body);
+    if (status === 409) return failed(status);
+    if (ok) take(value);
+    else say(value.error ?? t(status === 413 ? "problem.413" : "editor.not-saved"), "alarm");
+    return ok;
+  });
+  if (await taken) await queued(save);
+}
+
+function pictured(leaf, body) {
+  say(t("editor.picture.coming"));
+  return given(leaf, body, (value) => {
     Object.assign(view.draft, value);
     $("said").hidden = true;
-    return look();
+    look();
   });
-  return queued(save);
 }
 
 /** Show the picture that is kept. */
@@ -323,21 +339,14 @@ function look() {
   show();
 }
 
-$("picture-file").addEventListener("change", (event) => event.target.files[0] && pictured(`${here}/picture`, event.target.files[0]));
-$("snapshot")?.addEventListener("click", () => pictured(`${here}/snapshot`, {}));
-$("yaml-file").addEventListener("change", async (event) => {
-  if (!event.target.files[0]) return undefined;
-  queued(save);
-  await queued(async () => {
-    const { ok, value } = await post(`${here}/open`, event.target.files[0]);
-    if (!ok) return say(value.error ?? t("editor.not-saved"), "alarm");
-    past.push(content());
-    Object.assign(view.draft, value);
-    view.picked = new Set();
-    return show();
-  });
-  return queued(save);
-});
+$("picture-file").addEventListener("change", (event) => event.target.files[0] && pictured("picture", event.target.files[0]));
+$("snapshot")?.addEventListener("click", () => pictured("snapshot", {}));
+$("yaml-file").addEventListener("change", (event) => event.target.files[0] && given("open", event.target.files[0], (value) => {
+  past.push(content());
+  Object.assign(view.draft, value);
+  view.picked = new Set();
+  show();
+}));
 $("discard").addEventListener("click", async () => {
   if (!confirm(t("editor.discard.sure"))) return;
   await queued(async () => {
@@ -357,7 +366,11 @@ $("send").addEventListener("click", async () => {
   $("send").disabled = true;
   queued(save);
   say(t("editor.sending"));
-  const { ok, value } = await queued(() => post(`${here}/send`, { revision: view.draft.revision }));
+  const { ok, value } = await queued(async () => {
+    const answer = await post(`${here}/send`, { revision: view.draft.revision });
+    view.draft.revision = answer.value.revision ?? view.draft.revision;
+    return answer;
+  });
   $("send").disabled = false;
   if (ok && value.ok) return say(`✓ ${t("editor.sent", { sha: value.planogram.slice(0, 12) })}`);
   if (value.problems?.length) view.all = value.problems;
@@ -374,3 +387,4 @@ globalThis.addEventListener("beforeunload", (event) => {
 });
 look();
 queued(save);
+if (shown.draft.base && shown.in_use && shown.draft.base !== shown.in_use) say(t("editor.changed-since"), "alarm");

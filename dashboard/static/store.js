@@ -23,7 +23,7 @@ function soon() {
   waiting = true;
   setTimeout(() => {
     waiting = false;
-    for (const name of changed) drawCard(devices.get(name));
+    for (const name of changed) if (devices.has(name)) drawCard(devices.get(name));
     changed.clear();
     drawTasks();
   }, 8);
@@ -152,13 +152,39 @@ $("legend").append(...[...STATES, "stale"].map((state) => {
 }));
 $("print").addEventListener("click", () => window.print());
 window.addEventListener("beforeprint", () => ($("printed").textContent = now()));
+/** Change an object as a JSON merge patch (RFC 7396) says. */
+function merge(into, patch) {
+  for (const [key, value] of Object.entries(patch)) {
+    const plain = value && typeof value === "object" && !Array.isArray(value);
+    if (value === null) delete into[key];
+    else if (plain && into[key] && typeof into[key] === "object") merge(into[key], value);
+    else into[key] = value;
+  }
+}
+
+function redraw(name) {
+  changed.add(name);
+  soon();
+}
+
 listen($("main").dataset.live, {
-  device: (device) => {
-    // What stays the same is sent once.
-    if (device.state && !device.state.planogram) device.state.planogram = devices.get(device.device).state.planogram;
-    devices.set(device.device, device);
-    changed.add(device.device);
+  // Everything comes anew: what is not among it is gone.
+  begin: ({ devices: names }) => {
+    $("events").replaceChildren();
+    for (const name of [...devices.keys()].filter((known) => !names.includes(known))) {
+      devices.delete(name);
+      cards.get(name)?.card.remove();
+      cards.delete(name);
+    }
     soon();
+  },
+  device: (device) => {
+    devices.set(device.device, device);
+    redraw(device.device);
+  },
+  change: (patch) => {
+    merge(devices.get(patch.device), patch);
+    redraw(patch.device);
   },
   event: log,
 });

@@ -20,6 +20,9 @@ from deploy.flash.several import Outcome, Report, flash
 from edge_agent.contracts.command import INTERRUPTED, print_json
 from edge_agent.contracts.errors import DeviceError, UsageError
 
+AllowFixed = Annotated[bool, typer.Option("--allow-fixed", help="A drive that cannot be taken out is meant.")]
+AllowFile = Annotated[bool, typer.Option("--allow-file", help="A file of the drive's size is meant.")]
+
 
 def flash_image(  # noqa: PLR0913, PLR0917 - one parameter for each option
     image: Annotated[Path, typer.Argument(help="Image of a whole drive: .img, .xz or .zst.")],
@@ -32,12 +35,8 @@ def flash_image(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ] = fleets.DEFAULT,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and end.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    allow_fixed: Annotated[
-        bool, typer.Option("--allow-fixed", help="A drive that cannot be taken out is meant.")
-    ] = False,
-    allow_file: Annotated[
-        bool, typer.Option("--allow-file", help="A file of the drive's size is meant.")
-    ] = False,
+    allow_fixed: AllowFixed = False,
+    allow_file: AllowFile = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print plan and result as JSON.")] = False,
 ) -> None:
     """Write an image to a drive, for one device of the fleet, and prove that it is there.

@@ -5,12 +5,12 @@ import re
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.image.tools import as_owner, program, run
 
 MIB = 1024 * 1024
-BLOCK = 4096
 _CONFIG = """\
 [defaults]
     base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
@@ -28,12 +28,12 @@ _CONFIG = """\
 
 
 def unpacked(tars: Sequence[Path], into: Path, excluded: Sequence[str] = ()) -> None:
-    """Unpack tars over each other, with the owners that they name.
+    """Unpack tars over each other and what is there, with the owners that they name.
 
     Raises:
         DataError: One cannot be unpacked.
     """
-    into.mkdir()
+    into.mkdir(exist_ok=True)
     for tar in tars:
         words = [
             "tar",
@@ -54,48 +54,74 @@ def removed(folder: Path) -> None:
     run(as_owner(["rm", "-rf", "--one-file-system", str(folder)]))
 
 
-def ext4(tree: Path, out: Path, *, label: str, mib: int, name: uuid.UUID, epoch: int, journal: bool) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where in a file a file system is to be, and what tells it from others.
+
+    Attributes:
+        image: The file.
+        offset: Where in it, in bytes.
+        mib: How large.
+        label: Of the file system.
+        name: Its UUID, or what the number of a FAT is taken from.
+        epoch: Every time in it, seconds since 1970.
+    """
+
+    image: Path
+    offset: int = 0
+    mib: int
+    label: str
+    name: uuid.UUID
+    epoch: int
+
+
+def ext4(tree: Path, place: Place, room: Path, *, journal: bool) -> None:
     """Make an ext4 file system of a folder.
 
     Args:
         tree: What is in it.
-        out: File to write.
-        label: Of the file system.
-        mib: Its size.
-        name: Its UUID.
-        epoch: Every time in it, seconds since 1970.
+        place: Where it is written.
+        room: For work in between.
         journal: Whether it has one; what is only read needs none.
 
     Raises:
         DataError: It does not fit, or a tool is missing.
     """
-    config = out.with_suffix(".conf")
+    config = room / "mke2fs.conf"
     config.write_text(_CONFIG, encoding="utf-8")
     features = ["-O", "has_journal" if journal else "^has_journal"]
-    command = ["mke2fs", "-q", "-t", "ext4", *features, "-L", label, "-U", str(name), "-m", "0"]
-    command += [
-        "-E",
-        f"hash_seed={name},root_owner=0:0,lazy_itable_init=0,nodiscard",
-        "-d",
-        str(tree),
-        str(out),
+    command = [
+        "mke2fs",
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        *features,
+        "-L",
+        place.label,
+        "-U",
+        str(place.name),
+        "-m",
+        "0",
     ]
-    settings = {"MKE2FS_CONFIG": str(config), "E2FSPROGS_FAKE_TIME": str(epoch)}
-    run(as_owner([*command, f"{mib}M"]), environment=settings)
-    _settle_times(out, epoch)
+    options = f"offset={place.offset},hash_seed={place.name},root_owner=0:0,lazy_itable_init=0,nodiscard"
+    command += ["-E", options, "-d", str(tree), str(place.image), f"{place.mib}M"]
+    settings = {"MKE2FS_CONFIG": str(config), "E2FSPROGS_FAKE_TIME": str(place.epoch)}
+    run(as_owner(command), environment=settings)
+    _settle_times(place, room)
 
 
-def _settle_times(image: Path, epoch: int) -> None:
+def _settle_times(place: Place, room: Path) -> None:
     """Give every file the same times: mke2fs takes those of this machine, such as when it was unpacked."""
-    commands = []
-    for inode in _used_inodes(run(["dumpe2fs", str(image)])):
+    where, commands = f"{place.image}?offset={place.offset}", []
+    for inode in _used_inodes(run(["dumpe2fs", where])):
         for field in ("atime", "ctime", "crtime"):
-            commands.append(f"sif <{inode}> {field} @{epoch}\n")
+            commands.append(f"sif <{inode}> {field} @{place.epoch}\n")
             if field != "crtime":
                 commands.append(f"sif <{inode}> {field}_extra 0\n")
-    script = image.with_suffix(".debugfs")
+    script = room / "debugfs"
     script.write_text("".join(commands), encoding="ascii")
-    run(["debugfs", "-w", "-f", str(script), str(image)], environment={"E2FSPROGS_FAKE_TIME": str(epoch)})
+    run(["debugfs", "-w", "-f", str(script), where], environment={"E2FSPROGS_FAKE_TIME": str(place.epoch)})
 
 
 def _used_inodes(dump: str) -> list[int]:
@@ -108,29 +134,27 @@ def _used_inodes(dump: str) -> list[int]:
     return [inode for inode in range(1, total + 1) if inode not in free]
 
 
-def fat(
-    out: Path, files: Mapping[str, Path | bytes], *, label: str, mib: int, volume: int, epoch: int
-) -> None:
-    """Make a FAT32 file system.
+def fat(place: Place, files: Mapping[str, Path | bytes], room: Path) -> None:
+    """Make a FAT32 file system with these files in it.
 
     Args:
-        out: File to write.
-        files: What is in it, by name.
-        label: Of the volume.
-        mib: Its size.
-        volume: Its number.
-        epoch: Every time in it, seconds since 1970.
+        place: Where it is written.
+        files: By name.
+        room: For work in between.
 
     Raises:
         DataError: It does not fit, or a tool is missing.
     """
-    out.write_bytes(b"")
-    os.truncate(out, mib * MIB)
-    run(
-        ["mkfs.vfat", "-F", "32", "-n", label, "-i", f"{volume:08x}", "--invariant", str(out)],
-        environment={"SOURCE_DATE_EPOCH": str(epoch)},
-    )
-    written(out, files, epoch=epoch)
+    # In a file of its own first: what mkfs.vfat 4.2 writes at an offset has no root directory.
+    alone = room / "fat.img"
+    alone.write_bytes(b"")
+    os.truncate(alone, place.mib * MIB)
+    volume = place.name.int & 0xFFFFFFFF
+    command = ["mkfs.vfat", "-F", "32", "-n", place.label, "-i", f"{volume:08x}", "--invariant", str(alone)]
+    run(command, environment={"SOURCE_DATE_EPOCH": str(place.epoch)})
+    written(alone, files, epoch=place.epoch)
+    into = ["bs=1M", f"seek={place.offset // MIB}", "conv=notrunc,sparse", "status=none"]
+    run(["dd", f"if={alone}", f"of={place.image}", *into])
 
 
 def written(image: Path, files: Mapping[str, Path | bytes], *, epoch: int, offset: int = 0) -> None:

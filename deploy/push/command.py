@@ -68,9 +68,14 @@ def push_release(  # noqa: PLR0913, PLR0917 - one parameter for each option
             }
         )
         return
+    typer.echo(told_of(device, login, done, started=not below))
+
+
+def told_of(device: str, login: Login, done: Pushed, *, started: bool) -> str:
+    """Return what a push has done as a sentence for people."""
     news = f"{done.moved / 1e6:.1f} MB of it were new" if done.moved else "it was there already"
-    started = "nothing was started" if below else "the agent runs"
-    typer.echo(f"{device}: release {done.release.number} is on {host}; {news}; {started}.")
+    state = "the agent runs" if started else "nothing was started"
+    return f"{device}: release {done.release.number} is on {login.host}; {news}; {state}."
 
 
 def pushed(fleet: Fleet, device: str, login: Login, layout: Layout, number: int | None) -> Pushed:

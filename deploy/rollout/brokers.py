@@ -194,11 +194,12 @@ def seen(view: View, leaf: str, payload: bytes) -> View:
 
 
 @contextmanager
-def connected(devices: Mapping[str, tuple[str, Address]]) -> Iterator[Brokers]:
+def connected(devices: Mapping[str, tuple[str, Address]], operator: str = OPERATOR) -> Iterator[Brokers]:
     """Be connected to the brokers of devices.
 
     Args:
         devices: Store and address of each.
+        operator: As whom.
     """
     topics = tuple(getattr(_EVERY, leaf) for leaf in _LEAVES)
     with ExitStack() as stack:
@@ -206,7 +207,7 @@ def connected(devices: Mapping[str, tuple[str, Address]]) -> Iterator[Brokers]:
             address: stack.enter_context(
                 Link(
                     address,
-                    client_id=OPERATOR,
+                    client_id=operator,
                     subscriptions=topics,
                     session_expiry_s=_SESSION_S,
                     # The broker waits for us: ten thousand retained messages must not be dropped.

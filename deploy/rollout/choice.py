@@ -8,6 +8,7 @@ from deploy.broker import OPERATOR
 from deploy.fleet import Device, Fleet
 from deploy.release.repository import Keys, Repository
 from deploy.rollout.model import Rollout
+from deploy.service import tls_of
 from edge_agent.contracts import config
 from edge_agent.contracts.address import Address
 from edge_agent.contracts.errors import BundleError, ConfigError, UsageError
@@ -89,29 +90,32 @@ def attempts(before: Iterable[Rollout], release: int) -> dict[str, int]:
     return found
 
 
-def addresses(fleet: Fleet, stores: Mapping[str, str], broker: str | None) -> dict[str, tuple[str, Address]]:
+def addresses(
+    fleet: Fleet, stores: Mapping[str, str], broker: str | None, operator: str = OPERATOR
+) -> dict[str, tuple[str, Address]]:
     """Return store and broker of each device.
 
     Args:
         fleet: Whose operator asks.
         stores: Of each device.
         broker: For all of them: HOST[:PORT], or `loopback`; None: as each device.yaml says.
+        operator: Whose certificate is shown.
 
     Raises:
         ConfigError: A device.yaml that cannot be read, or no certificate of the operator.
         UsageError: No such broker.
     """
     if broker is not None:
-        one = _address(fleet, broker)
+        one = _address(fleet, broker, operator)
         return {device: (store, one) for device, store in stores.items()}
-    return {device: (store, _own(fleet, device)) for device, store in stores.items()}
+    return {device: (store, _own(fleet, device, operator)) for device, store in stores.items()}
 
 
-def _address(fleet: Fleet, broker: str) -> Address:
+def _address(fleet: Fleet, broker: str, operator: str) -> Address:
     host, _, port = broker.partition(":")
     if host == LOOPBACK:
         return Address("127.0.0.1", _port(broker, port or str(_LOOPBACK_PORT)))
-    return _secure(fleet, host, _port(broker, port or str(_PORT)))
+    return Address(host, _port(broker, port or str(_PORT)), tls_of(fleet, operator), encrypted=True)
 
 
 def _port(broker: str, text: str) -> int:
@@ -120,21 +124,7 @@ def _port(broker: str, text: str) -> int:
     return int(text)
 
 
-def _secure(fleet: Fleet, host: str, port: int) -> Address:
-    folder = fleet.service(OPERATOR)
-    tls = config.Tls(
-        ca=fleet.ca / "ca.pem", certificate=folder / f"{OPERATOR}.pem", key=folder / f"{OPERATOR}.key"
-    )
-    for path in (tls.ca, tls.certificate, tls.key):
-        if not path.is_file():
-            raise ConfigError(
-                f"Expected: the operator's certificate. Received: no {path}.",
-                hint="a broker without certificates: --loopback",
-            )
-    return Address(host, port, tls, encrypted=True)
-
-
-def _own(fleet: Fleet, device: str) -> Address:
+def _own(fleet: Fleet, device: str, operator: str) -> Address:
     path = fleet.device_folder(device) / "device.yaml"
     hint = "or name one broker for all: --broker HOST[:PORT], --loopback"
     if not Path(path).is_file():
@@ -144,4 +134,4 @@ def _own(fleet: Fleet, device: str) -> Address:
         raise ConfigError(f"Expected: a device.yaml without faults. Received: {path}.", hint=hint)
     if value.broker.tls is None:
         return Address(value.broker.host, value.broker.port)
-    return _secure(fleet, value.broker.host, value.broker.port)
+    return Address(value.broker.host, value.broker.port, tls_of(fleet, operator), encrypted=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deploy import fleet as fleets
+from deploy.broker import OPERATOR
 from deploy.fleet import Fleet
 from deploy.keys import PassphraseFile, read_passphrase
 from deploy.release.repository import Keys, Repository
@@ -25,6 +26,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 _PATIENCE_S = 20.0
 _DEFAULT_ARCH = "amd64"
+_OPERATOR = f"{OPERATOR}-rollback"
+"""Not that of rollouts: one may be under way."""
 
 
 def rollback(
@@ -59,7 +62,7 @@ def rollback(
     one = broker or (LOOPBACK if loopback else None)
     repository = Repository(fleet.repository, Keys(fleet.keys, read_passphrase(passphrase_file)))
     arch, now = device.arch or _DEFAULT_ARCH, datetime.now(UTC)
-    with connected(addresses(fleet, {name: device.store}, one)) as brokers:
+    with connected(addresses(fleet, {name: device.store}, one, _OPERATOR), _OPERATOR) as brokers:
         wait_ready(brokers, _PATIENCE_S)
         running = _running(brokers, name)
         target = to or before(repository, arch, running)

@@ -240,11 +240,6 @@ class Place:
         return self.root / "launcher" / "starts.json"
 
     @property
-    def compiled(self) -> Path:
-        """What Python has compiled of releases, which are read-only for it."""
-        return self.root / "launcher" / "compiled"
-
-    @property
     def downloads(self) -> Path:
         """What has come so far of a release that is on its way."""
         return self.root / "downloads"

@@ -6,12 +6,13 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from dashboard.pages import language
+from dashboard.pages import assets, language
 from dashboard.store import Store
 from dashboard.web import Hub, build_app
 from edge_agent.mqtt import Publication
@@ -51,15 +52,33 @@ def test_the_page_loads_nothing_from_elsewhere(get: Get) -> None:
     assert "unsafe" not in policy
     addresses = re.findall(r'(?:src|href)="(/static/[^"]+)"', answer.text)
     assert len(addresses) >= 3
-    for address in addresses:
-        assert get(address).status_code == 200
+    assert all(get(address).status_code == 200 for address in addresses)
+
+
+def test_what_a_page_loads_stays_what_it_is_for_ever(get: Get) -> None:
+    style = f"/static/{assets.version()}/style.css"
+    answer = get(style)
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["content-type"] == "text/css; charset=utf-8"
+    assert answer.headers["content-encoding"] == "gzip"
+    assert "--card" in answer.text
     for outside in (
-        "/static/../store.py",
-        "/static/%2e%2e/store.py",
-        "/static/..%2fstore.py",
+        "/static/0123456789abcdef/style.css",
+        style.replace("style.css", "../store.py"),
+        style.replace("style.css", "%2e%2e/store.py"),
+        style.replace("style.css", "..%2fstore.py"),
+        style.replace("style.css", ""),
         "/static//etc/passwd",
     ):
         assert get(outside).status_code == 404
+
+
+def test_a_page_asks_for_all_its_modules_at_once() -> None:
+    folder = Path(assets.__file__).parents[1] / "static"
+    for script in folder.glob("*.js"):
+        imported = set(re.findall(r'from "\./([\w-]+\.js)"', script.read_text()))
+        assert imported <= set(assets.needed(script.name))
+    assert set(assets.needed("refresh.js")) == {"live.js", "words.js"}
 
 
 @pytest.fixture
@@ -214,6 +233,8 @@ PLACES = (
     "/stores/0417/devices/cam-12-01/planogram",
     "/labels",
     "/fleet",
+    "/alerts",
+    "/alerts/log",
     "/admin/accounts",
     "/admin/audit",
     "/nowhere",
@@ -341,15 +362,31 @@ def test_under_a_path_of_a_proxy_and_by_the_clock_of_the_store(
 
 
 @pytest.mark.broker
-def test_the_stream_goes_on_where_a_page_left_off(mosquitto: Mosquitto, shop: Dashboard) -> None:
+def test_a_stream_tells_everything_once_and_then_what_changes(mosquitto: Mosquitto, shop: Dashboard) -> None:
     with subscribed(mosquitto.address, client_id="device") as device:
+        publish(device, TOPICS.state, snapshot())
         publish(device, TOPICS.health, health())
-        for sequence in (1, 2, 3):
-            device.publish(Publication(TOPICS.event("restocked"), event(sequence)))
-        arrived(shop.address, 3)
-    found = httpx.get(f"{shop.address}/api/v1/events").json()["events"]
-    headers = {"Last-Event-ID": str(found[1]["cursor"])}
-    with httpx.stream("GET", f"{shop.address}/stores/0417/live", headers=headers) as stream:
-        lines = stream.iter_lines()
-        data = next(line for line in lines if line.startswith("data:") and '"cursor"' in line)
-    assert int(json.loads(data.removeprefix("data:"))["event"]["sequence"]) == 3
+        device.publish(Publication(TOPICS.event("restocked"), event(1)))
+        arrived(shop.address, 1)
+        with httpx.stream("GET", f"{shop.address}/stores/0417/live") as stream:
+            told = messages(stream)
+            first = [next(told) for _ in range(4)]
+            assert [kind for kind, _ in first] == ["begin", "device", "event", "link"]
+            assert first[0][1] == {"devices": ["cam-12-01"]}
+            assert first[1][1]["state"] == snapshot()
+            seen = snapshot()["slots"]
+            name = next(iter(seen))
+            publish(device, TOPICS.state, snapshot(slots=seen | {name: {**seen[name], "confidence": 0.5}}))
+            change = {"device": "cam-12-01", "state": {"slots": {name: {"confidence": 0.5}}}}
+            assert next(told) == ("change", change)
+
+
+def messages(stream: httpx.Response) -> Iterator[tuple[str, Any]]:
+    """Yield what a stream tells: of what kind, and what."""
+    kind = ""
+    for line in stream.iter_lines():
+        name, _, value = line.partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            yield kind, json.loads(value)

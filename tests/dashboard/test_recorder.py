@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.recorder import Recorder
+from dashboard.recorder import BATCH, Recorder
 from dashboard.store import Store
 from edge_agent.contracts import messages
 from edge_agent.contracts.errors import ServiceError
 from edge_agent.contracts.messages import Ack, State
 from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.mqtt import Link, Publication, Received
+from edge_agent.mqtt import Link, Publication, Received, Subscribed, Token
 from tests.brokers import Mosquitto, received, subscribed, wait_for
 from tests.conftest import find_program
 
@@ -36,8 +36,10 @@ def recording(broker: Mosquitto, store: Store) -> Iterator[Recorder]:
         subscriptions=(every.event("+"), every.state, every.health),
         session_expiry_s=3600,
         manual_ack=True,
+        deliveries=False,
+        receive_maximum=BATCH,
     ) as link:
-        recorder = Recorder(link, store, news.set)
+        recorder = Recorder(link, store, lambda _sources: news.set())
         thread = threading.Thread(target=recorder.run, args=(stopping,))
         thread.start()
         try:
@@ -87,6 +89,65 @@ def test_events_are_kept_once_and_acknowledged_without_holes(mosquitto: Mosquitt
             send(device, sequence)
         acked(device, 3)
     assert [int(row["event"]["sequence"]) for row in store.events(0, 100)] == [2, 1, 3]
+
+
+def test_much_at_once_is_acknowledged_by_few_messages_that_never_go_back(
+    mosquitto: Mosquitto, store: Store
+) -> None:
+    with subscribed(mosquitto.address, TOPICS.ack) as device:
+        with recording(mosquitto, store):
+            send(device, 1)
+            acked(device, 1)
+        for sequence in range(2, 401):
+            send(device, sequence)
+        told = [0]
+        with recording(mosquitto, store):
+            while told[-1] < 400:
+                (notice,) = received(device, 1)
+                told.append(messages.decode(Ack, notice.payload).upto)
+    assert told == sorted(told)
+    assert len(told) < 40
+
+
+def test_what_could_not_be_told_is_told_when_the_broker_is_there_again(
+    mosquitto: Mosquitto, store: Store
+) -> None:
+    class Forgetful(Link):
+        """Loses its connection at the first word."""
+
+        silent = True
+
+        def publish(self, publication: Publication) -> Token | None:
+            if self.silent:
+                self.silent = False
+                self.hang_up()
+                return None
+            return super().publish(publication)
+
+    stopping = threading.Event()
+    topics = (TOPICS.event("+"),)
+    with (
+        subscribed(mosquitto.address, TOPICS.ack) as device,
+        Forgetful(
+            mosquitto.address,
+            client_id="r",
+            subscriptions=topics,
+            session_expiry_s=60,
+            manual_ack=True,
+            deliveries=False,
+        ) as link,
+    ):
+        wait_for(link, lambda notice: isinstance(notice, Subscribed))
+        recorder = Recorder(link, store, lambda: None)
+        thread = threading.Thread(target=recorder.run, args=(stopping,))
+        thread.start()
+        try:
+            send(device, 1)
+            acked(device, 1)
+            assert not link.silent
+        finally:
+            stopping.set()
+            thread.join()
 
 
 def test_what_came_while_it_was_away_is_not_lost(mosquitto: Mosquitto, store: Store) -> None:
@@ -152,7 +213,7 @@ def test_a_broker_that_will_not_have_it_ends_it(tmp_path: Path, store: Store) ->
     with Mosquitto(find_program("mosquitto"), tmp_path / "b", lines=lines) as broker:
         stopping = threading.Event()
         with Link(broker.address, client_id="svc-recorder") as link:
-            recorder = Recorder(link, store, lambda: None)
+            recorder = Recorder(link, store, lambda _sources: None)
             recorder.run(stopping)
         assert isinstance(recorder.error, ServiceError)
 

@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from dashboard import backup as copies
 from dashboard import upkeep
 from dashboard.availability import Turn, days, turn
 from dashboard.retention import prepare_months, purge, purge_days
 from dashboard.rollup import roll_up
 from dashboard.store import Arrival, Store
 from dashboard.tables import AVAILABILITY
-from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.times import rfc3339
 
 SOURCE, STREAM, SUBJECT = "/stores/0417/devices/cam", "ab" * 16, "shelf/12/product/milk"
@@ -142,42 +140,6 @@ def test_months_have_tables_and_what_came_before_moves_there(postgres_url: str) 
     with store.engine.connect() as connection:
         assert not sa.inspect(connection).has_table("event_202402")
     store.close()
-
-
-def test_a_backup_comes_back_in_either_database(store: Store, tmp_path: Path, postgres_url: str) -> None:
-    take(store, *(product(number, NOW + number * HOUR, "restocked") for number in (1, 2, 3, 5)))
-    with store.writing() as connection:
-        store.skip_to(connection, SOURCE, STREAM, 5, NOW)
-        store.note(connection, SOURCE, "0417", "cam", health='{"status": "online"}')
-    roll_up(store, NOW + 48 * HOUR)
-    events, gaps, devices, daily = store.events(0, 99), store.gaps(), store.devices(), rolled(store)
-    out = tmp_path / "backup.sqlite"
-    counts = copies.backup(store, out)
-    assert (counts["event"], counts["gap"], counts["device"]) == (4, 1, 1)
-    assert sorted(path.name for path in tmp_path.iterdir() if "backup" in path.name) == ["backup.sqlite"]
-    with pytest.raises(DataError, match="empty database"):
-        copies.restore(out, store)
-    other = Store(postgres_url)
-    with other.engine.begin() as connection:
-        connection.exec_driver_sql("TRUNCATE event, stream, gap, device, availability, progress, quarantine")
-    for target in (Store(f"sqlite:///{tmp_path / 'again.sqlite'}"), other):
-        assert copies.restore(out, target) == counts
-        assert (target.events(0, 99), target.gaps(), target.devices()) == (events, gaps, devices)
-        assert rolled(target) == daily
-        take(target, product(6, NOW, "low-stock"))
-        assert target.events(0, 99)[-1]["row"] > events[-1]["row"]
-        target.close()
-
-
-@pytest.mark.parametrize("content", [b"", b"no database" * 500])
-def test_what_is_no_backup_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "x").write_bytes(content)
-    target = Store(f"sqlite:///{tmp_path / 'new.sqlite'}")
-    with pytest.raises(DataError, match="backup"):
-        copies.restore(tmp_path / "x", target)
-    with pytest.raises(DataError, match="no file"):
-        copies.restore(tmp_path / "y", target)
-    target.close()
 
 
 def test_upkeep_goes_on_whatever_befell_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

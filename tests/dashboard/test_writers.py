@@ -168,7 +168,7 @@ def test_recorders_share_the_load_by_store(mosquitto: Mosquitto, store: Store) -
             manual_ack=True,
         )
         links.append(link.__enter__())
-        recorder = Recorder(link, store, lambda: None)
+        recorder = Recorder(link, store, lambda _sources: None)
         threads.append(threading.Thread(target=recorder.run, args=(stopping,)))
     for thread in threads:
         thread.start()

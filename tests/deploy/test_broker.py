@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from deploy.broker import BrokerPlan, access_list, configuration
+from deploy.broker import OPERATORS, BrokerPlan, access_list, configuration
 from edge_agent.contracts import config
 from edge_agent.contracts.address import Address
 from edge_agent.contracts.topics import DeviceTopics
@@ -76,8 +76,9 @@ class Authority:
 def store_broker(tmp_path: Path, kit: Kit) -> Iterator[tuple[int, Authority]]:
     """A store's broker from the public command line, running."""
     port, folder = free_port(), tmp_path / "broker"
-    options = ("--store", "0417", "--consumer", "stock-alerts", "--home-assistant", "home", "--port", port)
-    kit("deploy", "broker", "--out", folder, *options)
+    options = ("--store", "0417", "--consumer", "stock-alerts", "--home-assistant", "home")
+    more = ("--operator", "anna", "--port", port)
+    kit("deploy", "broker", "--out", folder, *options, *more)
     authority = Authority(folder)
     authority.issue("broker")
     with (folder / "mosquitto.conf").open("a") as file:
@@ -129,7 +130,8 @@ def test_everybody_may_do_what_the_contract_says_and_nothing_else(
             OWN.certificate_request,
         ],
         "svc-recorder": [OWN.ack, other.ack, elsewhere.ack],
-        "svc-operator": [OWN.command("ping"), OWN.desired],
+        **{name: [OWN.command("ping"), OWN.desired] for name in (*OPERATORS, "anna")},
+        "svc-alerts": [OWN.alert("low-stock"), elsewhere.alert("low-stock")],
         "svc-ca": [OWN.certificate_response, other.certificate_response],
         "stock-alerts": list[str](),
         "home": ["homeassistant/status"],

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -242,9 +242,10 @@ def test_a_broker_that_would_not_hear_of_it_is_not_brought_up_to_date(
         update_broker(folder, fleet)
 
 
-def test_a_consumer_without_a_certificate_is_no_consumer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("who", ["consumers", "recorders"])
+def test_who_is_named_needs_a_certificate(tmp_path: Path, who: str) -> None:
     fleet = begin(tmp_path / "fleet", "test", AGO)
-    plan = BrokerPlan(store="0417", port=1, consumers=("nobody",))
+    plan = replace(BrokerPlan(store="0417", port=1), **{who: ("nobody",)})
     with pytest.raises(ConfigError, match="'nobody'") as refused:
         write_broker(tmp_path / "broker", plan, fleet)
     assert "fleet service nobody" in str(refused.value.hint)

@@ -91,6 +91,7 @@ def test_from_a_bundle_to_a_device_that_has_it(
     assert bundle.read(got / "bundle").sha256 == bundle.read(bundle_folder).sha256
     assert (got / "agent" / "edge_agent" / "__main__.py").is_file()
     assert sorted(path.name for path in (got / "runtime" / "site-packages").iterdir()) == [
+        "__pycache__",
         "tiny-1.0.dist-info",
         "tiny.py",
     ]
@@ -145,6 +146,7 @@ def test_of_a_wheel_a_device_gets_what_it_needs(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file()) == [
         "LICENSE",
         "METADATA",
+        "__init__.cpython-311.pyc",
         "__init__.py",
     ]
     with pytest.raises(DataError, match="a wheel"):

@@ -1,17 +1,13 @@
 """From a device of the fleet to its events, over a real broker with the fleet's own certificates."""
 
 import json
-import os
-import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
 
-from deploy.fleet import Fleet
 from deploy.provision import files
 from deploy.run import Device, findings, told
 from edge_agent.contracts import events, messages
@@ -20,11 +16,11 @@ from edge_agent.contracts.messages import Availability, CameraState, Health, Mod
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Notice, Publication, Received
 from edge_agent.provision import provisioned
-from tests.brokers import free_port
-from tests.conftest import Kit, find_program
+from tests.conftest import Kit
+from tests.deploy.fleets import fleet_with_device
+from tests.deploy.stores import DEVICE, STORE, Store, process, worked
 
-DEVICE = "cam-12-01"
-TOPICS = DeviceTopics("0417", DEVICE)
+TOPICS = DeviceTopics(STORE, DEVICE)
 NOW = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
 
 
@@ -35,6 +31,7 @@ class World:
         self.notices: SimpleQueue[Notice] = SimpleQueue()
         self.asked: list[Publication] = []
         self.now = 0.0
+        self._later: list[Notice] = []
 
     def publish(self, publication: Publication) -> tuple[int, int]:
         self.asked.append(publication)
@@ -42,10 +39,13 @@ class World:
 
     def clock(self) -> float:
         self.now += 1.0
+        if self._later:
+            self.notices.put(self._later.pop(0))
         return self.now
 
     def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        self.notices.put(Received(topic, payload, retain, (1, 1, 1)))
+        """Say something as time passes."""
+        self._later.append(Received(topic, payload, retain, (1, 1, 1)))
 
     @property
     def device(self) -> Device:
@@ -63,6 +63,13 @@ def test_what_the_broker_has_kept_is_no_device_that_works() -> None:
         world.device.ready(3)
     world.say(TOPICS.health, b"{}")
     world.say(TOPICS.health, messages.encode(Health(status=Availability.STOPPED)))
+    world.say(TOPICS.health, _health(uptime_s=1))
+    assert world.device.ready(9).uptime_s == 1
+
+
+def test_what_a_device_said_before_it_was_pushed_to_does_not_count() -> None:
+    world = World()
+    world.notices.put(Received(TOPICS.health, _health(uptime_s=999), False, (1, 1, 1)))
     world.say(TOPICS.health, _health(uptime_s=1))
     assert world.device.ready(9).uptime_s == 1
 
@@ -104,62 +111,67 @@ def test_a_device_that_does_not_see_is_not_good(health: Health, state: State, go
     assert all(fine for fine, _ in findings(health, state)) is good
 
 
-class Store:
-    """A fleet with one device, its broker, and its agent: real processes."""
+def applied(store: Store, bundle: Path) -> Path:
+    """Provision a folder as a device's first boot does, and return its configuration."""
+    data, boot = store.folder / "data", store.folder / "boot"
+    boot.mkdir()
+    for name, content in files(store.fleet, DEVICE, datetime.now(UTC), data=data).items():
+        (boot / name).write_bytes(content)
+    (data / "current").mkdir(parents=True)
+    (data / "current" / "bundle").symlink_to(bundle)
+    provisioned(boot, data, datetime.now(UTC))
+    return data / "device" / "device.yaml"
 
-    def __init__(self, folder: Path, kit: Kit, bundle: Path) -> None:
-        self.kit, self.folder, self.fleet = kit, folder, Fleet(folder / "fleet")
-        self.port = free_port()
-        fleet = ("--fleet", self.fleet.folder)
-        kit("deploy", "fleet", "init", "--name", "shops", *fleet)
-        add = ("deploy", "device", "add", DEVICE, "--store", "0417", "--shelf", "12")
-        kit(*add, "--camera", "shelf:seed=7", "--broker", f"localhost:{self.port}", *fleet)
-        kit("deploy", "broker", "--store", "0417", "--port", self.port, "--out", folder / "broker", *fleet)
-        data, boot = folder / "data", folder / "boot"
-        for name, content in files(self.fleet, DEVICE, datetime.now(UTC), data=data).items():
-            boot.mkdir(exist_ok=True)
-            (boot / name).write_bytes(content)
-        (data / "current").mkdir(parents=True)
-        (data / "current" / "bundle").symlink_to(bundle)
-        provisioned(boot, data, datetime.now(UTC))
-        self.config = data / "device" / "device.yaml"
 
-    def processes(self) -> Iterator[subprocess.Popen[bytes]]:
-        conf = self.folder / "broker" / "mosquitto.conf"
-        with conf.open("a") as file:
-            file.write("user root\n")
-        agent = [sys.executable, "-m", "edge_agent.cli", "agent", "run", "--config", str(self.config)]
-        for name, command in (("broker", [find_program("mosquitto"), "-c", str(conf)]), ("agent", agent)):
-            with (self.folder / f"{name}.log").open("wb") as log:
-                yield subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
-
-    def run(self, *more: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-        return self.kit("deploy", "run", DEVICE, "--fleet", self.fleet.folder, *more, code=code)
+def others_come_in(store: Store) -> None:
+    """Another operator leaves whoever follows a device alone; the same one once more does not."""
+    assert "fleet service bert" in store.run("--operator", "bert", code=3).stderr
+    with store.running("--patience", 120) as first:
+        assert first.stderr is not None
+        assert any("works and answers" in line for line in first.stderr)
+        assert worked(
+            store.run("--operator", "anna", "--patience", 120, "--follow", 0, "--json"), silent=True
+        )
+        assert first.poll() is None
+        assert worked(store.run("--patience", 120, "--follow", 0, "--json"), silent=True)
+        assert "another program" in first.communicate(timeout=60)[1]
+    assert first.returncode == 8
 
 
 @pytest.mark.slow
 @pytest.mark.broker
 def test_a_device_is_waited_for_asked_and_followed(tmp_path: Path, kit: Kit, bundle_folder: Path) -> None:
-    store = Store(tmp_path, kit, bundle_folder)
+    store = Store(tmp_path, kit)
+    agent = (sys.executable, "-m", "edge_agent.cli", "agent", "run")
+    config = applied(store, bundle_folder)
     assert "broker" in store.run("--patience", 1, code=8).stderr
-    running: list[subprocess.Popen[bytes]] = []
-    try:
-        processes = store.processes()
-        running.append(next(processes))
+    with store.broker():
         assert "nothing of it" in store.run("--patience", 2, code=7).stderr
-        running.append(next(processes))
-        done = store.run("--patience", 120, "--follow", 4, "--json")
-    finally:
-        for process in running:
-            process.terminate()
-            process.wait()
-    assert "works and answers" in done.stderr
-    assert "FAIL" not in done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {line["source"] for line in lines} == {f"/stores/0417/devices/{DEVICE}"}
-    assert "shelfkit.device.device-started.v1" in {line["type"] for line in lines}
-    assert "device-started" in told(events.decode(done.stdout.splitlines()[0].encode()))
+        with process(tmp_path / "agent.log", *agent, "--config", str(config)):
+            done = store.run("--patience", 120, "--follow", 4, "--json")
+            others_come_in(store)
+    assert worked(done)
+    lines = done.stdout.splitlines()
+    assert "shelfkit.device.device-started.v1" in {json.loads(line)["type"] for line in lines}
+    assert "device-started" in told(events.decode(lines[0].encode()))
 
 
-def test_words_that_do_not_go_together_are_refused(tmp_path: Path, kit: Kit) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--image", "x.img"), "--image with --drive"),
+        (("--image", "x.img", "--drive", "/dev/null", "--push", "h"), "another mix"),
+        (("--port", "22"), "no --push"),
+        (("--ssh-option=-J",), "no --push"),
+        (("--push", "-"), "never pushed"),
+    ],
+)
+def test_words_that_do_not_go_together_are_refused(
+    tmp_path: Path, kit: Kit, words: tuple[str, ...], said: str
+) -> None:
+    fleet = fleet_with_device(tmp_path / "fleet")
+    assert said in kit("deploy", "run", DEVICE, "--fleet", fleet.folder, *words, code=2).stderr
+
+
+def test_a_folder_that_is_no_fleet_is_refused(tmp_path: Path, kit: Kit) -> None:
     assert "fleet.json" in kit("deploy", "run", DEVICE, "--fleet", tmp_path, code=3).stderr

@@ -22,7 +22,7 @@ from deploy.image.archive import Entry
 from deploy.image.boards import BOARDS
 from deploy.image.building import Plan, build
 from deploy.image.places import boot_partition
-from deploy.image.rootfs import command, key, own_mirrors
+from deploy.image.rootfs import command, key, own_mirrors, parts
 from deploy.release.choosing import chosen
 from deploy.release.pack import pack
 from deploy.release.repository import Keys, Repository
@@ -103,15 +103,14 @@ def made(tmp_path: Path, fleet: Fleet, rootfs: Path, name: str, monkeypatch: pyt
     cache.mkdir(exist_ok=True)
     (cache / f"rootfs-amd64-{key(BOARD)}.tar").write_bytes(rootfs.read_bytes())
     monkeypatch.setattr(disk, "ROOT_MIB", 24)
-    monkeypatch.setattr("deploy.image.building.ROOT_MIB", 24)
     out = tmp_path / name / "shelf.img.zst"
     said: list[str] = []
     plan = Plan(board=BOARD, fleet=fleet, release=chosen(fleet, None, "amd64"), cache=cache)
     built = build(plan, out, said.append)
     assert built.bytes == out.stat().st_size
     assert said == [
-        *("first release", "root file system", "boot partition", "system partition"),
-        *("data partition", "partition table", "compression", "bill of materials"),
+        *("first release", "root file system", "partition table", "boot partition"),
+        *("system partition", "data partition", "compression", "bill of materials"),
     ]
     return out
 
@@ -195,7 +194,12 @@ def test_the_bill_of_materials_names_everything_and_is_one(
 ) -> None:
     first = device.laid_down(fleet, chosen(fleet, 1, "amd64"), tmp_path / "release")
     text = sbom.bill(
-        "uefi-amd64", rootfs=rootfs, site=first.site, release=first.release, serial=uuid.uuid4(), epoch=EPOCH
+        "uefi-amd64",
+        status=parts(rootfs, [sbom.STATUS])[sbom.STATUS].decode(),
+        site=first.site,
+        release=first.release,
+        serial=uuid.uuid4(),
+        epoch=EPOCH,
     )
     assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(text) is None
     found = json.loads(text)
@@ -236,16 +240,21 @@ def test_a_root_file_system_is_named_by_what_is_in_it_and_not_by_its_mirror() ->
         assert all(re.match(r"deb \S+ bookworm\S* main", line) for line in own_mirrors())
 
 
+def test_what_a_root_file_system_has_not_is_named(rootfs: Path) -> None:
+    assert parts(rootfs, ["boot/vmlinuz-*", "etc/passwd"])["boot/vmlinuz-*"] == b"kernel"
+    with pytest.raises(DataError, match=r"boot/unheard-\* in .*rootfs\.tar"):
+        parts(rootfs, ["etc/passwd", "boot/unheard-*"])
+
+
 def raspios(folder: Path, *, fat: int = 1) -> Path:
     """An image as a Raspberry Pi has it: an MBR, a FAT and a Linux; `fat` says which partition it is."""
-    image, boot = folder / "raspios.img", folder / "fat.img"
+    image, boot = folder / "raspios.img", folder / "bootfs.img"
+    boot.write_bytes(b"")
+    os.truncate(boot, 64 * 1024 * 1024)
     filesystems.fat(
-        boot,
+        filesystems.Place(image=boot, mib=64, label="bootfs", name=uuid.UUID(int=1), epoch=0),
         {"cmdline.txt": b"console=tty1 root=PARTUUID=x rootwait quiet\n"},
-        label="bootfs",
-        mib=64,
-        volume=1,
-        epoch=0,
+        folder,
     )
     image.write_bytes(b"")
     os.truncate(image, 96 * 1024 * 1024)

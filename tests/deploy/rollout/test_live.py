@@ -290,6 +290,27 @@ def test_a_device_goes_back_to_the_content_of_the_release_before(
     assert {device.good for name, device in devices.items() if name != "cam-3"} == {2}
 
 
+@pytest.mark.broker
+def test_a_device_goes_back_while_a_rollout_is_under_way(kit: Kit, fleet: Fleet, broker: Mosquitto) -> None:
+    """Both speak to one broker, which lets each name in once."""
+    devices = simulated(fleet)
+    command = [sys.executable, "-m", "edge_agent.cli", *OPERATED, "start", "2"]
+    command += [*map(str, options(fleet, broker)), "--waves", "1,100%", "--soak", "1h"]
+    with (
+        Devices(devices, broker.address),
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver,
+    ):
+        until(lambda: Kept(fleet).driven() and status(kit, fleet)["devices"]["committed"] == 1)
+        [canary] = [name for name, device in devices.items() if device.good == 2]
+        kit("deploy", "device", "rollback", canary, *options(fleet, broker))
+        until(lambda: devices[canary].good == 3)
+        assert driver.poll() is None
+        kit(*OPERATED, "abort", "--fleet", fleet.folder)
+        said = driver.communicate(timeout=30)
+        assert "taken over" not in "".join(said)
+    assert status(kit, fleet)["state"] == "aborted"
+
+
 def test_the_way_back_is_the_number_itself_where_signed_metadata_allows_it(
     fleet: Fleet, tmp_path: Path
 ) -> None:
