@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from dashboard import schema
+from dashboard import latest, schema
 from dashboard.batch import Arrival, Batch, Place, Refusal, Stream
 from dashboard.tables import DEVICES, EVENTS, GAPS, QUARANTINE, STREAMS, insert_into, month
 from edge_agent.contracts.errors import ServiceError
@@ -90,7 +90,7 @@ class Store:
             for key in sorted(asked)
         }
         self._keep(connection, known, came, reached)
-        self._note_latest(connection, batch.latest)
+        latest.note(connection, batch.latest)
         return reached
 
     def add(self, connection: Connection, arrivals: Sequence[Arrival]) -> None:
@@ -124,9 +124,9 @@ class Store:
         """Acknowledge past what a device no longer has; what was never received is recorded as gaps."""
         return self.take(connection, Batch(oldest={(source, stream): oldest}), noted)[source, stream]
 
-    def note(self, connection: Connection, source: str, store: str, device: str, **latest: str) -> None:
+    def note(self, connection: Connection, source: str, store: str, device: str, **said: str) -> None:
         """Keep the latest `state` or `health` of a device, JSON."""
-        self._note_latest(connection, {source: {"store": store, "device": device, **latest}})
+        latest.note(connection, {source: {"store": store, "device": device, **said}})
 
     def _known(self, connection: Connection, asked: Iterable[Stream]) -> "dict[Stream, _Known]":
         """Return what is known of streams, locked."""
@@ -296,15 +296,6 @@ class Store:
             # A device that sends nothing else must not fill the disk.
             newest = sa.select(sa.func.max(QUARANTINE.c.row)).scalar_subquery()
             connection.execute(sa.delete(QUARANTINE).where(QUARANTINE.c.row <= newest - MOST_QUARANTINED))
-
-    def _note_latest(self, connection: Connection, latest: Mapping[str, Mapping[str, str]]) -> None:
-        by_shape: dict[tuple[str, ...], list[dict[str, str]]] = {}
-        for source, values in latest.items():
-            by_shape.setdefault(tuple(values), []).append({"source": source, **values})
-        for shape, rows in by_shape.items():
-            insert = self._insert(DEVICES)
-            changed = {name: insert.excluded[name] for name in shape if name in {"state", "health"}}
-            connection.execute(insert.on_conflict_do_update(index_elements=["source"], set_=changed), rows)
 
     def _insert(self, table: sa.Table) -> Any:  # noqa: ANN401 - one of two dialects' own classes
         return insert_into(self._engine.dialect.name, table)

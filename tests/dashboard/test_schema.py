@@ -73,7 +73,7 @@ def as_it_was_first(url: str) -> None:
 def test_a_database_of_the_first_version_goes_on_working(url: str) -> None:
     as_it_was_first(url)
     store = Store(url)
-    assert schema.version(store.engine) == "0003"
+    assert schema.version(store.engine) == "0004"
     assert [row["event"]["n"] for row in store.events(0, 9)] == [2, 3, 4]
     with store.writing() as connection:
         again = [
