@@ -19,7 +19,7 @@ from dashboard.accounts.records import Accounts
 from dashboard.accounts.tables import beside
 from dashboard.alerts import service
 from dashboard.alerts.command import app as alerts_app
-from dashboard.database_command import backup, migrate, quarantine, restore, upkeep
+from dashboard.database_command import backup, forget, migrate, quarantine, restore, upkeep
 from dashboard.labelling.command import app as labels
 from dashboard.operator import Operator
 from dashboard.places import files_beside
@@ -191,7 +191,7 @@ def _operator(
 
 
 # Behind `run`: the first command is the one that runs when none is named.
-for _command in (migrate, backup, restore, upkeep, quarantine):
+for _command in (migrate, backup, restore, upkeep, quarantine, forget):
     app.command()(_command)
 
 

@@ -17,7 +17,7 @@ from edge_agent.contracts.times import rfc3339
 _EVENT = sa.table("event", *map(sa.column, ("row", "source", "type", "subject", "received", "body")))
 _STREAM = sa.table("stream", *map(sa.column, ("source", "stream", "upto")))
 _GAP = sa.table("gap", *map(sa.column, ("source", "stream", "first", "last", "noted")))
-_DEVICE = sa.table("device", *map(sa.column, ("source", "store", "device", "state", "health")))
+_DEVICE = sa.table("device", *map(sa.column, ("source", "store", "device", "state", "health", "heard")))
 
 _PAGE = 500
 _CHOICES = 500
@@ -82,9 +82,9 @@ class FleetFilter:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What is new in a store: devices with state and health as texts, events, and the last row seen."""
+    """What is new in a store: devices (name, state, health, when heard), events, and the last row seen."""
 
-    devices: list[tuple[str, str | None, str | None]]
+    devices: list[tuple[str, str | None, str | None, str | None]]
     events: list[Row]
     last: int
 
@@ -131,8 +131,8 @@ class Queries:
 
     def devices(
         self, store: str | None, status: str | None, after: str, limit: int
-    ) -> list[tuple[str, str, str, Row | None, Row | None]]:
-        """Return source, store, device, state, health of devices behind a source, in its order."""
+    ) -> list[tuple[str, str, str, Row | None, Row | None, str | None]]:
+        """Return source, store, device, state, health, when heard: of devices behind a source, in order."""
         query = sa.select(_DEVICE).where(_DEVICE.c.source > after).order_by(_DEVICE.c.source).limit(limit)
         if store is not None:
             query = query.where(_DEVICE.c.store == store)
@@ -140,14 +140,14 @@ class Queries:
             query = query.where(self._json(_DEVICE.c.health, "status") == status)
         with self._engine.connect() as connection:
             return [
-                (row.source, row.store, row.device, _loaded(row.state), _loaded(row.health))
+                (row.source, row.store, row.device, _loaded(row.state), _loaded(row.health), row.heard)
                 for row in connection.execute(query)
             ]
 
     def latest(self, store: str) -> list[tuple[str, str | None, str | None]]:
         """Return name, state and health of a store's devices, as texts."""
         with self._engine.connect() as connection:
-            return _latest(connection, store, None)
+            return [found[:3] for found in _latest(connection, store, None)]
 
     def news(self, store: str, sources: Collection[str] | None, after: int, limit: int) -> News:
         """Return what is new in a store.
@@ -236,10 +236,10 @@ class Queries:
             "status": sa.func.coalesce(self._json(health, "status"), "unknown"),
             "agent": self._json(health, "versions", "agent"),
             "model": self._json(health, "versions", "model"),
-            "phase": self._json(health, "update_phase"),
+            "phase": self._json(health, "update"),
             "depth": sa.cast(self._json(health, "outbox_depth"), sa.BigInteger),
             "age": sa.cast(self._json(health, "outbox_age_s"), sa.Float),
-            "seen": self._json(health, "time"),
+            "seen": _DEVICE.c.heard,
             "safe_mode": self._json(health, "safe_mode"),
         }
 
@@ -262,13 +262,13 @@ class Queries:
             return sa.func.jsonb_array_elements(items).table_valued("value").render_derived()
         return sa.func.json_each(_DEVICE.c.state, "$.products").table_valued("value")
 
-    def device(self, store: str, device: str) -> tuple[Row | None, Row | None] | None:
-        """Return state and health of a device; None where nobody has heard of it."""
-        query = sa.select(_DEVICE.c.state, _DEVICE.c.health)
+    def device(self, store: str, device: str) -> tuple[Row | None, Row | None, str | None] | None:
+        """Return state, health, and when it was heard, of a device; None where nobody knows of it."""
+        query = sa.select(_DEVICE.c.state, _DEVICE.c.health, _DEVICE.c.heard)
         query = query.where(_DEVICE.c.store == store, _DEVICE.c.device == device)
         with self._engine.connect() as connection:
             row = connection.execute(query).first()
-        return None if row is None else (_loaded(row.state), _loaded(row.health))
+        return None if row is None else (_loaded(row.state), _loaded(row.health), row.heard)
 
     def gaps(self, after: int, limit: int) -> list[Row]:
         """Return what is known to be lost, from the so-and-so-many-th on."""
@@ -313,12 +313,14 @@ class Queries:
 
 def _latest(
     connection: Connection, store: str, sources: Collection[str] | None
-) -> list[tuple[str, str | None, str | None]]:
-    query = sa.select(_DEVICE.c.device, _DEVICE.c.state, _DEVICE.c.health).where(_DEVICE.c.store == store)
+) -> list[tuple[str, str | None, str | None, str | None]]:
+    columns = _DEVICE.c.device, _DEVICE.c.state, _DEVICE.c.health, _DEVICE.c.heard
+    query = sa.select(*columns).where(_DEVICE.c.store == store)
     if sources is not None:
         query = query.where(_DEVICE.c.source.in_(sources))
     return [
-        (row.device, row.state, row.health) for row in connection.execute(query.order_by(_DEVICE.c.device))
+        (row.device, row.state, row.health, row.heard)
+        for row in connection.execute(query.order_by(_DEVICE.c.device))
     ]
 
 

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from dashboard import schema
+from dashboard import latest, schema
 from dashboard.batch import Arrival, Batch, Place, Refusal, Stream
-from dashboard.tables import DEVICES, EVENTS, GAPS, QUARANTINE, STREAMS, insert_into, month
+from dashboard.tables import EVENTS, GAPS, QUARANTINE, STREAMS, insert_into, month
 from edge_agent.contracts.errors import ServiceError
 
 __all__ = ["Arrival", "Batch", "Place", "Refusal", "Store"]
@@ -89,7 +89,7 @@ class Store:
             for key in sorted(asked)
         }
         self._keep(connection, known, came, reached)
-        self._note_latest(connection, batch.latest)
+        latest.note(connection, batch.latest)
         return reached
 
     def _add(self, connection: Connection, arrivals: Sequence[Arrival]) -> None:
@@ -277,15 +277,6 @@ class Store:
             # A device that sends nothing else must not fill the disk.
             newest = sa.select(sa.func.max(QUARANTINE.c.row)).scalar_subquery()
             connection.execute(sa.delete(QUARANTINE).where(QUARANTINE.c.row <= newest - MOST_QUARANTINED))
-
-    def _note_latest(self, connection: Connection, latest: Mapping[str, Mapping[str, str]]) -> None:
-        by_shape: dict[tuple[str, ...], list[dict[str, str]]] = {}
-        for source, values in latest.items():
-            by_shape.setdefault(tuple(values), []).append({"source": source, **values})
-        for shape, rows in by_shape.items():
-            insert = self._insert(DEVICES)
-            changed = {name: insert.excluded[name] for name in shape if name in {"state", "health"}}
-            connection.execute(insert.on_conflict_do_update(index_elements=["source"], set_=changed), rows)
 
     def _insert(self, table: sa.Table) -> Any:  # noqa: ANN401 - one of two dialects' own classes
         return insert_into(self._engine.dialect.name, table)

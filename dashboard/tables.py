@@ -59,7 +59,10 @@ DEVICES = sa.Table(
     *map(_text, ("store", "device")),
     _text("state", nullable=True),
     _text("health", nullable=True),
+    # By the recorder's clock: when something of it came that it said itself, and just then.
+    _text("heard", nullable=True),
 )
+FORGOTTEN = sa.Table("forgotten", METADATA, _text("source", primary_key=True), _text("noted"))
 QUARANTINE = sa.Table(
     "quarantine",
     METADATA,

@@ -1,8 +1,8 @@
 """What a store's open pages are told, live: read and encoded once for all of them, and only what changed.
 
 A page gets everything once (`begin`, `device`..., `event`..., `link`) and from then on `change`: of a
-device's snapshot and health what is different, as a JSON merge patch (RFC 7396). One that was too slow
-for many changes gets everything anew.
+device's snapshot and health what is different, as a JSON merge patch (RFC 7396); or that it is `gone`. One
+that was too slow for many changes gets everything anew.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class _View:
         self._store, self._queries = store, queries
         self._changes: deque[bytes] = deque(maxlen=_KEPT)
         self._devices: dict[str, Json] = {}
-        self._texts: dict[str, tuple[str | None, str | None]] = {}
+        self._texts: dict[str, tuple[str | None, ...]] = {}
         self._events: deque[bytes] = deque(maxlen=_EVENTS)
         self._after = -1
         self._link = b""
@@ -65,18 +65,30 @@ class _View:
         """Read what is new, of some devices or of all; return what to tell pages."""
         news = self._queries.news(self._store, sources, self._after, _EVENTS)
         self._after = news.last
-        told = [self._changed(*device) for device in news.devices]
+        told = self._gone(sources, {device for device, *_ in news.devices})
+        told += [self._changed(*device) for device in news.devices]
         events = [_event("event", row) for row in news.events]
         self._events.extend(events)
         return [change for change in told if change] + events
 
-    def _changed(self, device: str, state: str | None, health: str | None) -> bytes:
-        if self._texts.get(device) == (state, health):
+    def _gone(self, sources: set[str] | None, there: set[str]) -> list[bytes]:
+        """Forget devices that were asked for and are there no more."""
+        asked = self._devices if sources is None else {source.split("/")[-1] for source in sources}
+        gone = [device for device in asked if device in self._devices and device not in there]
+        for device in gone:
+            del self._devices[device], self._texts[device]
+        return [_event("gone", {"device": device}) for device in gone]
+
+    def _changed(self, device: str, *texts: str | None) -> bytes:
+        if self._texts.get(device) == texts:
             return b""
-        self._texts[device] = (state, health)
+        self._texts[device] = texts
         before = self._devices.get(device)
+        state, health, heard = texts
         now = {
-            name: json.loads(text) if text else None for name, text in (("state", state), ("health", health))
+            "state": json.loads(state) if state else None,
+            "health": json.loads(health) if health else None,
+            "heard": heard,
         }
         self._devices[device] = now
         if before is None:

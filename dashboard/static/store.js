@@ -167,15 +167,21 @@ function redraw(name) {
   soon();
 }
 
+function forget(name) {
+  devices.delete(name);
+  cards.get(name)?.card.remove();
+  cards.delete(name);
+}
+
 listen($("main").dataset.live, {
   // Everything comes anew: what is not among it is gone.
   begin: ({ devices: names }) => {
     $("events").replaceChildren();
-    for (const name of [...devices.keys()].filter((known) => !names.includes(known))) {
-      devices.delete(name);
-      cards.get(name)?.card.remove();
-      cards.delete(name);
-    }
+    for (const name of [...devices.keys()].filter((known) => !names.includes(known))) forget(name);
+    soon();
+  },
+  gone: ({ device }) => {
+    forget(device);
     soon();
   },
   device: (device) => {

@@ -156,7 +156,7 @@ def test_the_fleet_by_filter_order_and_page(store: Store) -> None:
             status=("online", "offline")[number % 2],
             versions={"agent": f"0.{number % 3}.0"},
             outbox_age_s=float(number),
-            update_phase="trial" if number == 7 else None,
+            update="trial" if number == 7 else None,
         )
         note(store, events.source("1", name), "1", name, health=json.dumps(said))
     visitor = Visitor(build_app(store, Hub(), lambda: True, access()))

@@ -200,7 +200,7 @@ def test_words_from_the_wire_are_words_and_never_markup(
         slots = {"A3": {"state": "misplaced", "label": label, "stale": False}}
         publish(device, TOPICS.state, snapshot(products=[product], model=model, slots=slots))
         versions = {"agent": evil, "model": evil}
-        publish(device, TOPICS.health, health(versions=versions, safe_mode=evil, update_phase=evil))
+        publish(device, TOPICS.health, health(versions=versions, safe_mode=evil))
         body = json.loads(event(1))
         body["data"] |= {"label": label, "product": {"label": label, "name": evil}, "model": model}
         device.publish(Publication(TOPICS.event("restocked"), json.dumps(body).encode()))
