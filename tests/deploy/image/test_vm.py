@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from deploy import provision
-from deploy.image.filesystems import read, written
+from deploy.image.filesystems import read
 from deploy.image.places import boot_partition
 from deploy.image.rootfs import cache_folder
-from deploy.sim.machine import READY, Machine, drive, unpacked
+from deploy.sim.machine import READY, Machine, prepared
 from edge_agent.contracts.address import Address
 from edge_agent.mqtt import Link
 from tests.brokers import subscribed
@@ -60,10 +60,7 @@ def image(store: Store, kit: Kit) -> Path:
 @pytest.fixture
 def machine(tmp_path: Path, store: Store, image: Path) -> Iterator[Machine]:
     """A device that was flashed and told who it is; the power is still off."""
-    raw = unpacked(image, tmp_path)
-    files = provision.files(store.fleet, DEVICE, datetime.now(UTC))
-    written(raw, dict(files), epoch=0, offset=boot_partition(raw))
-    drive(raw, tmp_path)
+    prepared(image, tmp_path, dict(provision.files(store.fleet, DEVICE, datetime.now(UTC))))
     with store.open(), Machine(ARCH, tmp_path) as made:
         yield made
 
