@@ -125,11 +125,14 @@ def test_it_ends_with_the_process_that_started_it(qemu: Path) -> None:
         time.sleep(0.05)
 
 
-def test_the_image_stays_as_it_is_under_a_larger_drive_that_is_told_more(tmp_path: Path) -> None:
+def test_the_image_stays_as_it_is_under_a_larger_drive_that_is_told_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("qemu-img", "mcopy", "mkfs.vfat", "sfdisk"):
         find_program(name)
     image, folder = tmp_path / "shelf.img", tmp_path / "sim-1.vm"
     folder.mkdir()
+    monkeypatch.setattr(disk, "ROOT_MIB", 1)
     partitions = disk.layout(1)
     disk.partitioned(image, partitions, "seed")
     boot = Place(
