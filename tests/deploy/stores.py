@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from deploy.fleet import Fleet
 from tests.brokers import free_port
 from tests.conftest import Kit, find_program
@@ -85,6 +87,17 @@ def worked(done: subprocess.CompletedProcess[str], *, silent: bool = False) -> b
     assert "FAIL" not in done.stderr
     said = [json.loads(line) for line in done.stdout.splitlines()]
     return {line["source"] for line in said} == {f"/stores/{STORE}/devices/{DEVICE}"} or (silent and not said)
+
+
+def hear(started: subprocess.Popen[str], what: str) -> None:
+    """Read what a program says on its standard error until it says this."""
+    assert started.stderr is not None
+    heard = []
+    for line in started.stderr:
+        heard.append(line)
+        if what in line:
+            return
+    pytest.fail("".join(heard))
 
 
 def until(told: Callable[[], bool], what: str, patience_s: float = 60) -> None:

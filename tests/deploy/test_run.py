@@ -18,7 +18,7 @@ from edge_agent.mqtt import Notice, Publication, Received
 from edge_agent.provision import provisioned
 from tests.conftest import Kit
 from tests.deploy.fleets import fleet_with_device
-from tests.deploy.stores import DEVICE, STORE, Store, process, worked
+from tests.deploy.stores import DEVICE, STORE, Store, hear, process, worked
 
 TOPICS = DeviceTopics(STORE, DEVICE)
 NOW = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
@@ -127,8 +127,7 @@ def others_come_in(store: Store) -> None:
     """Another operator leaves whoever follows a device alone; the same one once more does not."""
     assert "fleet service bert" in store.run("--operator", "bert", code=3).stderr
     with store.running("--patience", 120) as first:
-        assert first.stderr is not None
-        assert any("works and answers" in line for line in first.stderr)
+        hear(first, "works and answers")
         assert worked(
             store.run("--operator", "anna", "--patience", 120, "--follow", 0, "--json"), silent=True
         )
