@@ -16,6 +16,7 @@ from deploy.rollout.back import architecture, before, failed, way_back
 from deploy.rollout.brokers import PATIENCE_S, Brokers, connected, wait_ready
 from deploy.rollout.choice import LOOPBACK, addresses
 from deploy.rollout.kept import Kept
+from deploy.rollout.model import Standing, State
 from edge_agent.contracts.command import print_json
 from edge_agent.contracts.errors import ServiceError, UsageError
 from edge_agent.contracts.messages import Desired
@@ -72,9 +73,7 @@ def rollback(  # noqa: PLR0913, PLR0917 - one parameter for each option
         number = way_back(repository, arch, running, target, now)
         if not no_pin:
             _pinned(fleet, name, pinned=True)
-        if Kept(fleet).driven():
-            # A rollout that has it must let go first, or it would tell it the contrary.
-            time.sleep(1.0)
+            _let_go(Kept(fleet), name)
         _tell(brokers, name, Desired(rollout=f"rollback-{now:%Y%m%dT%H%M%S}", release=number))
     if as_json:
         print_json(
@@ -111,6 +110,22 @@ def unpin(name: Name, folder: Folder = fleets.DEFAULT) -> None:
 def _pinned(fleet: Fleet, name: str, *, pinned: bool) -> None:
     fleet.keep(fleet.device(name).model_copy(update={"pinned": pinned}))
     Kept(fleet).inventory_changed()
+
+
+def _let_go(kept: Kept, name: str) -> None:
+    """Wait until a rollout that is under way leaves a device out: it would tell it the contrary."""
+    end = time.monotonic() + PATIENCE_S
+    while kept.driven() and any(
+        name in rollout.members and rollout.members[name].standing != Standing.LEFT_OUT
+        for rollout in kept.every()
+        if rollout.state in {State.RUNNING, State.PAUSED}
+    ):
+        time.sleep(0.1)
+        if time.monotonic() >= end:
+            raise ServiceError(
+                f"Expected: the rollout under way to leave {name} out. Received: no sign of it.",
+                hint="it is pinned: pause or abort the rollout, and tell it again",
+            )
 
 
 def _running(brokers: Brokers, name: str) -> tuple[int, int | None]:

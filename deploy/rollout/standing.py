@@ -92,7 +92,8 @@ def _heard(member: Member, reported: Reported | None, rollout: Rollout) -> Membe
 
 
 def _standing(member: Member, view: View, rollout: Rollout, now: datetime) -> Standing:
-    if view.left_out and member.phase != UpdatePhase.COMMITTED:
+    if view.left_out:
+        # Also where it has committed: somebody brings it back, and must not be told the contrary.
         return Standing.LEFT_OUT
     # Who is told nothing, because the rollout does not run, cannot be late.
     asked = rollout.state == State.RUNNING or member.phase in _BEGUN

@@ -22,7 +22,7 @@ from deploy.release.repository import Keys, Repository
 from deploy.rollout.back import architecture, before, failed, way_back
 from deploy.rollout.brokers import connected, wait_ready
 from deploy.rollout.kept import Kept
-from deploy.rollout.model import Rollout, Standing
+from deploy.rollout.model import Rollout, Standing, State
 from edge_agent.contracts.address import Address
 from edge_agent.contracts.errors import ConfigError, UsageError
 from edge_agent.contracts.messages import UpdatePhase
@@ -301,15 +301,21 @@ def test_a_device_goes_back_while_a_rollout_is_under_way(kit: Kit, fleet: Fleet,
         Devices(devices, broker.address),
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver,
     ):
-        until(lambda: Kept(fleet).driven() and status(kit, fleet)["devices"]["committed"] == 1)
-        [canary] = [name for name, device in devices.items() if device.good == 2]
-        kit("deploy", "device", "rollback", canary, *options(fleet, broker))
-        until(lambda: devices[canary].good == 3)
-        assert driver.poll() is None
-        kit(*OPERATED, "abort", "--fleet", fleet.folder)
-        said = driver.communicate(timeout=30)
-        assert "taken over" not in "".join(said)
-    assert status(kit, fleet)["state"] == "aborted"
+        try:
+            until(lambda: 2 in {device.good for device in devices.values()}, 120)
+            [canary] = [name for name, device in devices.items() if device.good == 2]
+            kit("deploy", "device", "rollback", canary, *options(fleet, broker))
+            until(lambda: devices[canary].good == 3, 60)
+            # Another takes its place in the wave.
+            until(lambda: 2 in {device.good for device in devices.values()}, 60)
+            assert driver.poll() is None
+            assert Kept(fleet).named("").members[canary].standing == Standing.LEFT_OUT
+            kit(*OPERATED, "abort", "--fleet", fleet.folder)
+            said = driver.communicate(timeout=60)
+        finally:
+            driver.kill()
+    assert "taken over" not in "".join(said)
+    assert Kept(fleet).named("").state == State.ABORTED
 
 
 def test_what_a_device_has_rolled_back_and_not_committed_after_all_is_bad_for_it() -> None:
