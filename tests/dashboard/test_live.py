@@ -63,7 +63,8 @@ class Shop:
 
     def note(self, number: int) -> None:
         state = json.dumps(snapshot(last=number))
-        latest = {SOURCE: {"store": "0417", "device": "cam-12-01", "state": state}}
+        latest: dict[str, dict[str, str | None]] = {}
+        latest[SOURCE] = {"store": "0417", "device": "cam-12-01", "state": state}
         with self._store.writing() as connection:
             self._store.take(connection, Batch(latest=latest), datetime.now(UTC))
         self.hub.changed({SOURCE, "/stores/other/devices/x"})
