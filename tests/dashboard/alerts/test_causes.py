@@ -135,6 +135,6 @@ def test_no_device_can_end_it(
         "products": [PRODUCT | each for each in products],
         "slots": {"A3": {"state": "unknown", "since": at}},
     }
-    shelf, said = json.loads(json.dumps([state, told]))
-    causes = causes_of("0417", "cam-12-01", shelf, said, None)
+    shelf, device = (json.loads(json.dumps(value)) for value in (state, told))
+    causes = causes_of("0417", "cam-12-01", shelf, device, None)
     decide(Situation(every_kind, {}, [], TOLD), causes, [], lambda: "1")
