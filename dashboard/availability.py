@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from edge_agent.contracts.events import Kind
 from edge_agent.contracts.times import moment
 
 _DAY = timedelta(days=1)
@@ -21,8 +22,8 @@ _COLUMN = {
     "misplaced": "other_s",
     "unknown": "other_s",
 }
-_LEVEL = {"restocked": "ok", "low-stock": "low", "out-of-stock": "out"}
-TYPES = (*(f"shelfkit.product.{kind}.v1" for kind in _LEVEL), "shelfkit.slot.slot-changed.v1")
+_LEVELS = {Kind.RESTOCKED.type: "ok", Kind.LOW_STOCK.type: "low", Kind.OUT_OF_STOCK.type: "out"}
+TYPES = (*_LEVELS, Kind.SLOT_CHANGED.type)
 """The events that say in which state something is."""
 
 
@@ -49,14 +50,10 @@ class Day:
 
 def turn(event: dict[str, Any]) -> Turn | None:
     """Return what an event says about its subject; None where it is about something else."""
-    parts = str(event.get("type", "")).split(".")
-    data = event.get("data")
-    if len(parts) != 4 or not isinstance(data, dict):  # noqa: PLR2004 - shelfkit, about, kind, version
+    kind, data = event.get("type"), event.get("data")
+    if kind not in TYPES or not isinstance(data, dict):
         return None
-    if parts[1] == "product":
-        state = _LEVEL.get(parts[2])
-    else:
-        state = str(data.get("state")) if parts[1:3] == ["slot", "slot-changed"] else None
+    state = _LEVELS.get(kind) or str(data.get("state"))
     at = moment(str(data.get("since"))) or moment(str(event.get("time")))
     return Turn(at.astimezone(UTC), state) if at is not None and state in _COLUMN else None
 

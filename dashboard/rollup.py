@@ -1,6 +1,7 @@
 """Keeps the daily availability up to date: days that are over, and again where events came late."""
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -11,7 +12,10 @@ from sqlalchemy.engine import Connection
 from dashboard.availability import TYPES, Turn, days, snapshot_turns, turn
 from dashboard.store import Store
 from dashboard.tables import AVAILABILITY, DEVICES, EVENTS, PROGRESS, insert_into
+from edge_agent.contracts.events import Kind, is_subject
 from edge_agent.contracts.times import rfc3339
+
+log = logging.getLogger(__name__)
 
 _NAME = "availability"
 _PAGE = 1000
@@ -37,13 +41,24 @@ def roll_up(store: Store, now: datetime) -> int:
     written = 0
     for source, first in sorted(touched.items()):
         if first < today:
-            with store.writing() as connection:
-                written += _write(connection, source, max(first, _oldest(connection, source, today)), today)
+            written += _write_alone(store, source, first, today)
     with store.writing() as connection:
         insert = insert_into(connection.dialect.name, PROGRESS)
         kept = insert.values(name=_NAME, row=last)
         connection.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"row": last}))
     return written
+
+
+def _write_alone(store: Store, source: str, first: date, today: date) -> int:
+    """Write a device's days; what is wrong with them is told, and is no matter of other devices."""
+    try:
+        with store.writing() as connection:
+            return _write(connection, source, max(first, _oldest(connection, source, today)), today)
+    except (sa.exc.DBAPIError, ValueError, ArithmeticError) as exc:
+        if isinstance(exc, sa.exc.DBAPIError) and exc.connection_invalidated:
+            raise
+        log.warning("the days of %s: %s", source, str(exc).splitlines()[0])
+        return 0
 
 
 def _touched(connection: Connection, after: int, today: date) -> tuple[dict[str, date], int]:
@@ -140,7 +155,7 @@ def _turns(connection: Connection, source: str, first: date) -> dict[str, list[T
 
 def _placed(source: str, subject: str) -> dict[str, str] | None:
     """Return store, shelf, what it is and its name; None for a subject of another form."""
-    parts, place = subject.split("/", 3), source.split("/")
-    if len(parts) != 4 or parts[0] != "shelf" or len(place) != 5:  # noqa: PLR2004 - as the contract has them
+    if not any(is_subject(subject, kind) for kind in (Kind.RESTOCKED, Kind.SLOT_CHANGED)):
         return None
-    return {"store": place[2], "shelf": parts[1], "about": parts[2], "name": parts[3]}
+    _, shelf, about, name = subject.split("/")
+    return {"store": source.split("/")[2], "shelf": shelf, "about": about, "name": name}

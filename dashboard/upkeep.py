@@ -81,6 +81,9 @@ class Upkeep:
             except sa.exc.SQLAlchemyError as exc:
                 log.warning("upkeep: %s", str(exc).splitlines()[0])
                 wait = _AGAIN_S
+            except Exception:  # the recorder goes on for weeks: so must what makes room for it
+                log.exception("upkeep")
+                wait = _AGAIN_S
             else:
                 log.info("upkeep: %s", done)
                 wait = _EVERY_S

@@ -32,6 +32,7 @@ from edge_agent.contracts.config import DeviceConfig, Tls
 from edge_agent.contracts.errors import DataError, DeviceError
 from edge_agent.contracts.files import flush, written_beside
 from edge_agent.contracts.messages import CertificateRequest, CertificateResponse
+from edge_agent.contracts.times import in_reach
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Publication
 
@@ -130,8 +131,12 @@ class Renewal:
 
     @property
     def expires(self) -> datetime | None:
-        """When the certificate that holds now ends; None where there is none."""
-        return None if self._certificate is None else self._certificate.not_valid_after_utc
+        """When the certificate that holds now ends; None where there is none, or where it never does.
+
+        The last second of the year 9999 stands for never (RFC 5280, 4.1.2.5).
+        """
+        end = None if self._certificate is None else self._certificate.not_valid_after_utc
+        return end if end is not None and in_reach(end) else None
 
     def due(self, now: datetime) -> bool:
         """Return whether it is time to ask."""

@@ -2,13 +2,14 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files as resources
 from pathlib import Path, PurePosixPath
 
 from deploy import provision
+from deploy.bars import Told, untold
 from deploy.fleet import Fleet
 from deploy.push import target as targets
 from deploy.push.payload import Payload, payload
@@ -20,9 +21,6 @@ from edge_agent.contracts.release import Release
 from edge_agent.update import units
 
 _STAGED = ".shelfkit-push"
-
-Progress = Callable[[str, int, int], None]
-"""Told what moves, how much of it is there, and how much it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +101,7 @@ def push(
     *,
     layout: Layout,
     number: int | None = None,
-    progress: Progress = lambda _what, _done, _all: None,
+    progress: Told = untold,
 ) -> Pushed:
     """Bring a release and a device's files onto a machine.
 
@@ -129,11 +127,12 @@ def push(
     moved = 0
     ssh.script(_ROOM, staged, what="a folder of our own to bring things to")
     for name, path in _missing(made, there).items():
+        kind = next(kind for kind, part in release.components.items() if part.target == name)
         size = path.stat().st_size
         moved += ssh.upload(
             path,
             f"{staged}/repository/targets/{name}",
-            lambda done, n=name, s=size: progress(n, done, s),  # type: ignore[misc]  # bound at once
+            lambda done, kind=kind, size=size: progress(kind, done, size),  # type: ignore[misc]  # bound at once
         )
     with tempfile.TemporaryDirectory() as name:
         room = Path(name)

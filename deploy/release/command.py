@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from deploy import fleet as fleets
+from deploy.bars import bars
 from deploy.keys import read_passphrase
 from deploy.release.making import Parts, make
 from deploy.release.repository import AGED, LIFE, Keys, Repository
@@ -47,7 +48,10 @@ def create(  # noqa: PLR0913, PLR0917 - one parameter for each option
     reuse_agent: Annotated[
         bool, typer.Option("--reuse-agent", help="The agent of the release before.")
     ] = False,
-    runtime: Annotated[Path | None, typer.Option(help="Folder of the device's wheels.")] = None,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the device's wheels; packed where they are others than before."),
+    ] = None,
     reuse_runtime: Annotated[
         bool, typer.Option("--reuse-runtime", help="The runtime of the release before (default).")
     ] = False,
@@ -87,7 +91,8 @@ def create(  # noqa: PLR0913, PLR0917 - one parameter for each option
         number=number,
         downgrade=downgrade,
     )
-    made = make(repository, parts, archs, at)
+    with bars() as told:
+        made = make(repository, parts, archs, at, told)
     seen = repository.offer(made, now)
     if as_json:
         print_json({"number": made[0].number, "arch": archs, "offered": seen})

@@ -25,6 +25,9 @@ _EVERY = DeviceTopics("+", "+")
 _LEAVES = ("health", "reported", "desired")
 _QUIET_S = 0.7
 _LONGEST_S = 30.0
+_ABSENT_S = 10.0
+"""A broker that has not answered by then is away; shorter than anybody waits for `ready`."""
+PATIENCE_S = 20.0
 _AGAIN_S = 5.0
 _AT_ONCE = 2000
 _SESSION_S = 0
@@ -74,7 +77,7 @@ class Brokers:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stores = {address: _Store(link) for address, link in links.items()}
-        self._devices, self._clock = devices, clock
+        self._devices, self.clock = devices, clock
         self._began = clock()
         self._views: dict[str, View] = {}
         self._sent: dict[str, tuple[Desired | None, float]] = {}
@@ -87,9 +90,9 @@ class Brokers:
 
         One that stays away is not waited for for ever: its devices are away.
         """
-        now = self._clock()
+        now = self.clock()
         states = [store.ready_at(now) for store in self._stores.values()]
-        return all(states) or (any(states) and now - self._began >= _LONGEST_S)
+        return all(states) or (any(states) and now - self._began >= _ABSENT_S)
 
     @property
     def trouble(self) -> dict[str, str]:
@@ -108,8 +111,8 @@ class Brokers:
 
     def take(self, patience_s: float) -> None:
         """Take in what comes, or wait a moment for something to come."""
-        end = self._clock() + patience_s
-        while not self._drained() and self._clock() < end:
+        end = self.clock() + patience_s
+        while not self._drained() and self.clock() < end:
             time.sleep(0.02)
 
     def _drained(self) -> bool:
@@ -122,9 +125,9 @@ class Brokers:
                 except Empty:
                     break
                 busy = True
-                store.changed(notice, self._clock())
+                store.changed(notice, self.clock())
                 if isinstance(notice, Received):
-                    store.last = self._clock()
+                    store.last = self.clock()
                     self._take(notice)
                     store.link.acknowledge(notice.handle)
         return busy
@@ -146,7 +149,7 @@ class Brokers:
 
     def tell(self, wanted: Mapping[str, Desired], rollout: str) -> int:
         """Tell devices what differs from what they are told; return how many have not been told yet."""
-        now = self._clock()
+        now = self.clock()
         open_ = to_tell(self._devices, wanted, self._views, rollout)
         self._sent = {device: sent for device, sent in self._sent.items() if device in open_}
         for device, wish in open_.items():
@@ -219,16 +222,16 @@ def connected(devices: Mapping[str, tuple[str, Address]], operator: str = OPERAT
         yield Brokers(links, devices)
 
 
-def wait_ready(brokers: Brokers, patience_s: float) -> None:
+def wait_ready(brokers: Brokers, patience_s: float = PATIENCE_S) -> None:
     """Wait until a broker has told what it retains.
 
     Raises:
         ServiceError: None did.
     """
-    end = time.monotonic() + patience_s
+    end = brokers.clock() + patience_s
     while not brokers.ready:
         brokers.take(0.1)
-        if time.monotonic() >= end:
+        if brokers.clock() >= end:
             why = "; ".join(f"{name}: {text}" for name, text in brokers.trouble.items())
             raise ServiceError(
                 f"Expected: a broker that lets the operator in. Received: {why or 'no answer'}.",

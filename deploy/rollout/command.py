@@ -14,7 +14,7 @@ from rich.live import Live
 from deploy import fleet as fleets
 from deploy.fleet import Fleet
 from deploy.rollout import logic, waves
-from deploy.rollout.brokers import Brokers, connected, wait_ready
+from deploy.rollout.brokers import PATIENCE_S, Brokers, connected, wait_ready
 from deploy.rollout.choice import LOOPBACK, addresses, attempts, chosen
 from deploy.rollout.kept import Kept
 from deploy.rollout.model import ENDED, Rollout, State
@@ -26,7 +26,6 @@ from edge_agent.contracts.errors import GateError, UsageError
 
 app = new_app(no_args_is_help=True, help="Bring a release to devices, a few first.")
 
-_PATIENCE_S = 20.0
 
 Folder = Annotated[Path, typer.Option("--fleet", envvar=fleets.ENVIRONMENT, help="The fleet's folder.")]
 Id = Annotated[str, typer.Argument(help="Of the rollout; the newest if left out.")]
@@ -248,8 +247,8 @@ def _changed(
     with kept.runner() as free:
         if free and tell:
             with _brokers(fleet, found) as brokers:
-                wait_ready(brokers, _PATIENCE_S)
-                end = datetime.now(UTC).timestamp() + _PATIENCE_S
+                wait_ready(brokers)
+                end = datetime.now(UTC).timestamp() + PATIENCE_S
                 while brokers.tell(logic.wanted(found), found.id) and datetime.now(UTC).timestamp() < end:
                     brokers.take(0.1)
     _say(kept.get(found.id), as_json=as_json)
@@ -265,7 +264,7 @@ def _go_on(fleet: Fleet, kept: Kept, id_: str, *, follow: bool, as_json: bool) -
             return
         console = Console(stderr=True)
         with _brokers(fleet, kept.get(id_)) as brokers, _shown(console) as show:
-            wait_ready(brokers, _PATIENCE_S)
+            wait_ready(brokers)
             ended = run(kept, id_, brokers, lambda: left_out(fleet), now=lambda: datetime.now(UTC), show=show)
     _say(ended, as_json=as_json)
     if ended.state == State.STOPPED:

@@ -13,7 +13,7 @@ from deploy.fleet import Fleet
 from deploy.keys import PassphraseFile, read_passphrase
 from deploy.release.repository import Keys, Repository
 from deploy.rollout.back import before, way_back
-from deploy.rollout.brokers import Brokers, connected, wait_ready
+from deploy.rollout.brokers import PATIENCE_S, Brokers, connected, wait_ready
 from deploy.rollout.choice import LOOPBACK, addresses
 from deploy.rollout.kept import Kept
 from edge_agent.contracts.command import print_json
@@ -24,7 +24,6 @@ Name = Annotated[str, typer.Argument(help="Of the device.")]
 Folder = Annotated[Path, typer.Option("--fleet", envvar=fleets.ENVIRONMENT, help="The fleet's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
-_PATIENCE_S = 20.0
 _DEFAULT_ARCH = "amd64"
 _OPERATOR = f"{OPERATOR}-rollback"
 """Not that of rollouts: one may be under way."""
@@ -63,7 +62,7 @@ def rollback(
     repository = Repository(fleet.repository, Keys(fleet.keys, read_passphrase(passphrase_file)))
     arch, now = device.arch or _DEFAULT_ARCH, datetime.now(UTC)
     with connected(addresses(fleet, {name: device.store}, one, _OPERATOR), _OPERATOR) as brokers:
-        wait_ready(brokers, _PATIENCE_S)
+        wait_ready(brokers)
         running = _running(brokers, name)
         target = to or before(repository, arch, running)
         number = way_back(repository, arch, running, target, now)
@@ -121,7 +120,7 @@ def _running(brokers: Brokers, name: str) -> int:
 
 
 def _tell(brokers: Brokers, name: str, wish: Desired) -> None:
-    end = time.monotonic() + _PATIENCE_S
+    end = time.monotonic() + PATIENCE_S
     while brokers.tell({name: wish}, wish.rollout):
         brokers.take(0.1)
         if time.monotonic() >= end:

@@ -138,7 +138,7 @@ def test_what_could_not_be_told_is_told_when_the_broker_is_there_again(
         ) as link,
     ):
         wait_for(link, lambda notice: isinstance(notice, Subscribed))
-        recorder = Recorder(link, store, lambda: None)
+        recorder = Recorder(link, store, lambda _: None)
         thread = threading.Thread(target=recorder.run, args=(stopping,))
         thread.start()
         try:
@@ -216,3 +216,29 @@ def test_a_broker_that_will_not_have_it_ends_it(tmp_path: Path, store: Store) ->
             recorder = Recorder(link, store, lambda _sources: None)
             recorder.run(stopping)
         assert isinstance(recorder.error, ServiceError)
+
+
+def test_no_moment_ends_the_recorder_or_comes_again_when_it_starts(
+    mosquitto: Mosquitto, store: Store
+) -> None:
+    state = (GOLDEN / "state.v1.json").read_bytes()
+    when, since = b"2026-11-23T09:14:05.120Z", b"2026-11-23T09:13:35.000Z"
+    with subscribed(mosquitto.address, TOPICS.ack) as device:
+        for number, moment in enumerate((b"0001-01-01T00:00:00+05:00", b"9999-12-31T23:59:59-05:00")):
+            with recording(mosquitto, store):
+                health = b'{"status":"online","time":"%s"}' % moment
+                device.publish(Publication(TOPICS.health, health, retain=True))
+                device.publish(Publication(TOPICS.state, state.replace(when, moment), retain=True))
+                for other in (event(8).replace(since, moment), event(9).replace(when, moment)):
+                    device.publish(Publication(TOPICS.event("restocked"), other))
+                send(device, number + 1)
+                acked(device, number + 1)
+        with recording(mosquitto, store):
+            send(device, 3)
+            acked(device, 3)
+    assert store.devices() == []
+    assert {row["topic"].rpartition("/")[2] for row in store.quarantined(99)} == {
+        "health",
+        "state",
+        "restocked",
+    }

@@ -1,12 +1,16 @@
 """What is old goes, days are counted and kept, months get tables, backups come back in either database."""
 
 import json
+import threading
 import uuid
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
-from dashboard.availability import Turn, days
+from dashboard import upkeep
+from dashboard.availability import Turn, days, turn
 from dashboard.retention import prepare_months, purge, purge_days
 from dashboard.rollup import roll_up
 from dashboard.store import Arrival, Store
@@ -136,3 +140,47 @@ def test_months_have_tables_and_what_came_before_moves_there(postgres_url: str) 
     with store.engine.connect() as connection:
         assert not sa.inspect(connection).has_table("event_202402")
     store.close()
+
+
+def test_upkeep_goes_on_whatever_befell_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries, again = [], threading.Event()
+
+    def look_after(*_given: object) -> dict[str, int]:
+        tries.append(1)
+        if len(tries) == 1:
+            message = "date value out of range"
+            raise OverflowError(message)
+        again.set()
+        return {}
+
+    monkeypatch.setattr(upkeep, "look_after", look_after)
+    monkeypatch.setattr(upkeep, "_AGAIN_S", 0.01)
+    store = Store(f"sqlite:///{tmp_path / 'store.sqlite'}")
+    with upkeep.Upkeep(store, upkeep.Policy(None, None)):
+        assert again.wait(10)
+    store.close()
+
+
+def test_days_are_made_of_what_this_version_knows(store: Store) -> None:
+    newer = product(1, NOW - 48 * HOUR, "restocked")
+    body = json.loads(newer.body) | {"type": "shelfkit.product.restocked.v2", "data": {"since": [1]}}
+    far = json.loads(newer.body) | {"data": {"since": "9999-12-31T23:59:59-05:00"}}
+    assert [turn(body), turn(far)] == [None, turn(json.loads(newer.body))]
+    row = (newer.source, newer.id, newer.stream, newer.sequence, body["type"], newer.subject, newer.received)
+    take(store, Arrival(*row, json.dumps(body)))
+    assert roll_up(store, NOW) == 0
+
+
+def test_a_device_whose_days_cannot_be_written_is_no_matter_of_others(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an older recorder took in: a name that no index holds, and a snapshot that is none."""
+    name = "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(1000))
+    bad = product(1, NOW - 48 * HOUR, "restocked")
+    source = "/stores/0417/devices/aaa"
+    row = (source, bad.id, STREAM, 1, bad.type, f"shelf/12/product/{name}", bad.received, bad.body)
+    take(store, Arrival(*row), product(2, NOW - 48 * HOUR, "restocked"))
+    with store.writing() as connection:
+        store.note(connection, source, "0417", "aaa", state="no JSON")
+    assert roll_up(store, NOW) == 2
+    assert [line for line in caplog.messages if source in line]

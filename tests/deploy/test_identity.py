@@ -12,10 +12,10 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from cryptography import x509
@@ -273,10 +273,11 @@ def test_what_root_brings_up_to_date_stays_the_brokers_own(tmp_path: Path) -> No
     assert set(owners.values()) == {(1883, 1884)}
 
 
-@pytest.mark.parametrize("who", ["consumers", "recorders"])
+@pytest.mark.parametrize("who", ["consumers", "recorders", "operators"])
 def test_who_is_named_needs_a_certificate(tmp_path: Path, who: str) -> None:
     fleet = begin(tmp_path / "fleet", "test", AGO)
-    plan = replace(BrokerPlan(store="0417", port=1), **{who: ("nobody",)})
+    named: dict[str, Any] = {who: ("nobody",)}
+    plan = BrokerPlan(store="0417", port=1, **named)
     with pytest.raises(ConfigError, match="'nobody'") as refused:
         write_broker(tmp_path / "broker", plan, fleet)
     assert "fleet service nobody" in str(refused.value.hint)

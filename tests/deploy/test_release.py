@@ -9,9 +9,11 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from cryptography import x509
@@ -21,13 +23,13 @@ from cryptography.x509.oid import NameOID
 
 from deploy.fleet import Fleet, FleetInfo
 from deploy.release.keys import NAMES, private_key, write_key
-from deploy.release.parts import agent_component
+from deploy.release.parts import agent_component, runtime_component
 from deploy.release.repository import Keys
 from deploy.release.repository import Repository as Offered
 from deploy.release.serving import server
 from edge_agent.contracts import bundle
 from edge_agent.contracts.errors import DataError, ServiceError, UsageError
-from edge_agent.contracts.release import Place
+from edge_agent.contracts.release import Component, Place
 from edge_agent.update.fetch import Repository, Tls
 from edge_agent.update.unpack import unpack
 from tests.conftest import Kit
@@ -112,6 +114,23 @@ def test_the_same_content_is_the_same_release(
     other = kit(*again, "--downgrade", code=6)
     assert "another release already" in other.stderr
     assert "above 7" in kit(*create, "--number", 3, "--runtime", wheels, code=2).stderr
+
+
+def test_the_same_wheels_are_the_same_runtime_and_not_packed_again(tmp_path: Path, wheels: Path) -> None:
+    into, said = tmp_path / "components", list[tuple[str, int, int]]()
+
+    def make(before: list[Component]) -> Component:
+        room = Path(mkdtemp(dir=tmp_path))
+        return runtime_component(
+            wheels, "amd64", into, room, before=before, told=lambda *words: said.append(words)
+        )
+
+    first = make([])
+    assert said[0] == ("wheels for amd64", 0, 0)
+    assert said[-1] == ("runtime for amd64", first.unpacked, first.unpacked)
+    said.clear()
+    assert make([replace(first, version="other"), first]) is first
+    assert not said
 
 
 def test_a_bundle_that_does_not_prove_itself_is_no_release(

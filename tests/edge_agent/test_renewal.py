@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 
 from deploy import pki
 from deploy.pki import Authority, Kind
@@ -248,3 +248,15 @@ def test_a_disk_that_will_not_is_an_error_of_the_device_and_the_certificate_goes
         renewing.take(answered(request))
     assert tls_in_force(device) == device.broker.tls
     assert renewing.expires == NOW + timedelta(days=365)
+
+
+def test_a_certificate_that_never_ends_has_no_end_to_tell(device: DeviceConfig) -> None:
+    assert device.broker.tls is not None
+    key = pki.new_key()
+    builder = x509.CertificateBuilder().subject_name(AUTHORITY.certificate.subject)
+    builder = builder.issuer_name(AUTHORITY.certificate.subject).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(NOW)
+    made = builder.not_valid_after(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)).sign(key, hashes.SHA256())
+    device.broker.tls.certificate.write_bytes(pki.pem(made))
+    device.broker.tls.key.write_bytes(pem(key))
+    assert Renewal(device).expires is None

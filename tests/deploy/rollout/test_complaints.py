@@ -141,6 +141,42 @@ def test_a_device_that_is_away_when_it_is_due_is_given_as_long_again_once() -> N
     assert fleet.look(rollout).members[name].standing == Standing.OVERDUE
 
 
+@pytest.mark.parametrize("minutes", [59, 61, 24 * 60])
+def test_killed_between_keeping_and_telling_is_no_failure_of_a_device(minutes: int) -> None:
+    fleet = FleetSimulator(10)
+    kept = logic.step(fleet.begin(), fleet.views, fleet.now)
+    assert kept.members[first(kept)].standing == Standing.WAITING
+    assert fleet.views[first(kept)].desired is None
+    fleet.now += timedelta(minutes=minutes)
+    told = fleet.look(logic.resumed(kept, fleet.now))
+    assert told.state == State.RUNNING
+    # It has its whole time from when it is told, and not more.
+    fleet.devices[first(kept)].fate = ["stuck"]
+    for _ in range(50):
+        fleet.later()
+        told = fleet.look(told)
+    assert told.members[first(kept)].standing == Standing.UPDATING
+    for _ in range(15):
+        fleet.later()
+        told = fleet.look(told)
+    assert told.state == State.STOPPED
+    assert "1 overdue" in str(told.reason)
+
+
+def test_who_cannot_be_told_is_not_late_and_is_not_kept_at_each_look() -> None:
+    """The broker takes nothing in: the operator's trouble, and no device's."""
+    fleet = FleetSimulator(10)
+    rollout = logic.step(fleet.begin(), fleet.views, fleet.now)
+    kept = [rollout]
+    for _ in range(2 * 60 * 60):
+        fleet.now += timedelta(seconds=1)
+        rollout = logic.step(rollout, fleet.views, fleet.now)
+        if rollout is not kept[-1]:
+            kept.append(rollout)
+    assert rollout.members[first(rollout)].standing == Standing.WAITING
+    assert len(kept) < 25
+
+
 def test_a_paused_rollout_lets_nobody_begin_and_those_on_their_way_end() -> None:
     fleet = FleetSimulator(10)
     rollout = fleet.begin(waves=("2", "100%"))
