@@ -176,7 +176,7 @@ def test_a_drive_that_was_changed_while_it_was_asked_is_not_written(room: Path, 
         "--device",
         "cam-1",
         "--drive",
-        drive,
+        str(drive),
     ]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
