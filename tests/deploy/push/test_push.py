@@ -255,7 +255,7 @@ def test_whenever_the_power_goes_a_whole_program_is_there(tmp_path: Path) -> Non
     for name in ("launcher", "updater"):
         (tmp_path / "opt" / "shelf" / name).write_text("before")
         (tmp_path / "new" / "program" / name).write_text("after")
-    tar = ["tar", "-c", "-f", str(tmp_path / "staged" / "small.tar"), "-C", str(tmp_path / "new"), "."]
+    tar = ["tar", "-c", "-f", str(tmp_path / "staged/small.tar"), "-C", str(tmp_path / "new"), "."]
     subprocess.run(tar, check=True)
     seen = []
     for until in range(100):
