@@ -223,7 +223,8 @@ def test_metrics(get: Ask) -> None:
     found = metrics(get)
     expected = {
         "shelfkit_events_recorded_total": len(Kind),
-        "shelfkit_events_lost_total": 0,
+        "shelfkit_events_lost": 0,
+        "shelfkit_events_refused": 0,
         "shelfkit_events_unacknowledged": 3,
         "shelfkit_devices:online": 1,
         "shelfkit_devices:offline": 1,

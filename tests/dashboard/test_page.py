@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import Page, expect
 
 from dashboard.pages import assets, language
@@ -18,7 +19,7 @@ from dashboard.web import Hub, build_app
 from edge_agent.mqtt import Publication
 from tests.brokers import Mosquitto, subscribed
 from tests.dashboard.conftest import Opener
-from tests.dashboard.pages import Dashboard, arrived, health, open_shop, publish, snapshot
+from tests.dashboard.pages import Dashboard, arrived, health, moment, open_shop, publish, snapshot
 from tests.dashboard.test_recorder import TOPICS, event
 
 Get = Callable[[str], httpx.Response]
@@ -139,6 +140,25 @@ def test_a_browser_shows_the_shelf_live(mosquitto: Mosquitto, page: Page) -> Non
         expect(slot).to_have_class("slot present stale")
         publish(device, TOPICS.health, {"status": "offline"})
         expect(page.locator(".alarm")).to_contain_text("The device is cut off.")
+
+
+@pytest.mark.browser
+@pytest.mark.broker
+def test_a_device_that_says_nothing_for_a_while_is_no_longer_trusted(
+    mosquitto: Mosquitto, shop: Dashboard, page: Page
+) -> None:
+    """It hangs, and its connection stands: its status is online all the time."""
+    expect(page.locator(".alarm")).not_to_contain_text("nothing")
+    engine = sa.create_engine(shop.database)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE device SET heard = :then"), {"then": moment(240)})
+    engine.dispose()
+    page.reload()
+    expect(page.locator(".alarm")).to_contain_text("The device has said nothing for a while.")
+    expect(page.locator("[data-device]")).to_have_class("shelf doubtful")
+    with subscribed(mosquitto.address, client_id="device") as device:
+        publish(device, TOPICS.health, health())
+        expect(page.locator(".alarm")).not_to_contain_text("nothing")
 
 
 @pytest.mark.slow
