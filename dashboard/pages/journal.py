@@ -77,11 +77,12 @@ def _of_device(queries: Queries, wanted: Wanted, device: str, state: dict[str, A
     items = {one["name"]: one for one in _items(state, wanted.about)}
     if wanted.name is not None:
         items = {name: one for name, one in items.items() if name == wanted.name}
-    if not items:
+    if not items and wanted.name is None:
         return
     types = [*_FAULTS, *(_LEVELS if wanted.about == "product" else _SLOTS)]
     source = events.source(wanted.store, device)
     changes: dict[str, list[Change]] = {}
+    gone: dict[str, dict[str, Any]] = {}
     faults: list[tuple[datetime, str, bool]] = []
     for body in queries.told(source, types, wanted.since, wanted.until):
         data, at = body.get("data"), _at(body)
@@ -93,9 +94,14 @@ def _of_device(queries: Queries, wanted: Wanted, device: str, state: dict[str, A
             name, now = _told(body, data)
             before = _before(changes, name, data, wanted)
             changes.setdefault(name, []).extend([*before, Change(at, now)])
+            if name == wanted.name and name not in items:
+                gone[name] = _item_of(name, data, wanted.about)
     faults += _forgotten(faults, changes, state)
     blind = timeline.blind_spans(faults, wanted.since, wanted.until)
-    for name, one in items.items():
+    for name in gone:
+        # On no planogram any more: what came after its last event nobody knows.
+        changes[name].append(Change(changes[name][-1].at, timeline.UNKNOWN))
+    for name, one in (items | gone).items():
         known = changes.get(name) or _as_it_is(one)
         seen = timeline.spans(known, wanted.since, wanted.until)
         spans = timeline.without(seen, blind)
@@ -128,6 +134,13 @@ def _items(state: dict[str, Any], about: About) -> Iterator[dict[str, Any]]:
     else:
         for name, one in state.get("slots", {}).items():
             yield {**one, "name": name, "title": name, "gtin": ""}
+
+
+def _item_of(name: str, data: dict[str, Any], about: About) -> dict[str, Any]:
+    """Return what an event says about something that the snapshot no longer has."""
+    product = data.get("product") if about == "product" else None
+    product = product if isinstance(product, dict) else {}
+    return {"title": str(product.get("name") or name), "gtin": str(product.get("gtin") or "")}
 
 
 def _told(body: dict[str, Any], data: dict[str, Any]) -> tuple[str, str]:

@@ -263,3 +263,16 @@ def test_gaps_are_shown_by_stream_with_their_reason(store: Store) -> None:
     text = visitor.get("/metrics").text
     assert "shelfkit_events_lost 4.0" in text
     assert "shelfkit_events_refused 1.0" in text
+
+
+def test_what_is_on_no_planogram_any_more_keeps_its_history(store: Store, visitor: Visitor) -> None:
+    with store.engine.begin() as connection:
+        state = snapshot(camera={"faults": []}, products=[], slots={}, time=ago(0))
+        store.note(connection, SOURCE, "0417", "cam-12-01", state=json.dumps(state))
+    page = visitor.get("/stores/0417/products/milk-1l?days=28")
+    assert page.status_code == 200
+    assert "Milk 1 l" in page.text
+    assert spans(visitor, "products/milk-1l")[-1] == ("unknown", 8)
+    assert ("out", 10) in spans(visitor, "products/milk-1l")
+    assert visitor.get("/stores/0417/devices/cam-12-01/slots/A3").status_code == 200
+    assert visitor.get("/stores/0417/products/never").status_code == 404
