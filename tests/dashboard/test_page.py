@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from playwright.sync_api import Page, expect
 
 from dashboard.pages import assets, language
+from dashboard.queries import Queries
 from dashboard.store import Store
 from dashboard.web import Hub, build_app
 from edge_agent.mqtt import Publication
@@ -28,7 +29,7 @@ Get = Callable[[str], httpx.Response]
 @pytest.fixture
 def get(store: Store) -> Get:
     """Ask the application itself, without a server."""
-    transport = httpx.ASGITransport(build_app(store, Hub(), lambda: True))
+    transport = httpx.ASGITransport(build_app(store, Hub(), lambda: True), raise_app_exceptions=False)
 
     async def ask(path: str) -> httpx.Response:
         async with httpx.AsyncClient(transport=transport, base_url="http://kit") as client:
@@ -410,3 +411,17 @@ def messages(stream: httpx.Response) -> Iterator[tuple[str, Any]]:
             kind = value
         elif name == "data":
             yield kind, json.loads(value)
+
+
+def test_what_nobody_foresaw_is_a_page_of_ours(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_queries: object) -> None:
+        message = "of no kind that anybody foresaw"
+        raise ZeroDivisionError(message)
+
+    monkeypatch.setattr(Queries, "overview", fails)
+    monkeypatch.setattr(Queries, "stores", fails)
+    page = get("/")
+    assert (page.status_code, page.headers["x-frame-options"]) == (500, "DENY")
+    assert "Something went wrong." in page.text
+    answer = get("/api/v1/stores")
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
