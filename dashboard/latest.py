@@ -70,7 +70,7 @@ def _completed(connection: Connection, latest: Latest) -> Iterator[tuple[str, Ma
 
 def _forgotten(connection: Connection, latest: Latest) -> set[str]:
     """Return who is forgotten; whoever says something now is so no longer."""
-    found = set(connection.execute(sa.select(FORGOTTEN.c.source)).scalars())
+    found: set[str] = set(connection.execute(sa.select(FORGOTTEN.c.source)).scalars())
     back = [source for source in latest if source in found and "heard" in latest[source]]
     for chunk in _chunks(back):
         connection.execute(sa.delete(FORGOTTEN).where(FORGOTTEN.c.source.in_(chunk)))

@@ -29,7 +29,7 @@ def stores(queries: Queries, _path: models.Nothing, _query: models.Nothing) -> J
 def devices(queries: Queries, _path: models.Nothing, query: models.DevicesQuery) -> Json:
     """Devices, by store and name."""
     found = queries.devices(query.store, query.status, query.after, query.limit)
-    items = [_summary(*one) for _, *one in found]
+    items = [_summary(*one[1:]) for one in found]
     return {"devices": items, "next": found[-1][0] if len(found) == query.limit else None}
 
 

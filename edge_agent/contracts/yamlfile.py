@@ -79,7 +79,7 @@ class Document(Generic[Model]):
         return self.value
 
 
-class _Composer(Composer):  # type: ignore[misc] # ruamel's own is not typed
+class _Composer(Composer):
     """Takes no aliases: a few lines of them stand for more values than a memory holds."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 - ruamel's signature
