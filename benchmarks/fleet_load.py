@@ -9,6 +9,7 @@ exactly once; the script fails if not. It prints delays from the shelf to the ac
 """
 
 import asyncio
+import os
 import random
 import resource
 import statistics
@@ -52,7 +53,10 @@ def main(
     with tempfile.TemporaryDirectory(prefix="fleet-") as name:
         folder = Path(name)
         database = postgres or f"sqlite:///{folder / 'recorder.sqlite'}"
+        # What else the machine did: others on it make every delay longer.
+        load = os.getloadavg()[0]
         figures = asyncio.run(_run(folder, database, devices, minutes * 60, Traffic(events_per_minute=rate)))
+    figures["load"] = {"before": load, "after": os.getloadavg()[0]}
     measured.tell(figures, result, script=_SCRIPT, at=datetime.now(tz=UTC))
     if figures["lost"] or figures["doubled"] or figures["gaps"]:
         raise GateError(f"Expected: every event once. Received: {figures}.")

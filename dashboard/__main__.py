@@ -116,8 +116,8 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
         _must_be_loopback(host)
     with contextlib.ExitStack() as stack:
         kept = stack.enter_context(contextlib.closing(Store(database)))
-        stack.enter_context(Upkeep(kept, policy))
         accounts = stack.enter_context(contextlib.closing(Accounts(beside(database))))
+        stack.enter_context(Upkeep(kept, policy, accounts.settings))
         access = Access(accounts, login=not no_login, hosts=LOOPBACK if no_login else None)
         commands = _operator(operator, ca, operator_certificate, operator_key)
         if commands is not None:
@@ -155,7 +155,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
             forwarded_allow_ips=proxies,
             timeout_graceful_shutdown=1,
         )
-        _serve(_Server(settings), recorder)
+        _serve(_Server(settings, hub), recorder)
     if recorder.error is not None:
         raise recorder.error
 
@@ -225,7 +225,20 @@ def _with_certificates(address: Address, *files: Path | None) -> Address:
 
 
 class _Server(uvicorn.Server):
-    """Says where the page is once it is there, and takes a busy port for an error of ours."""
+    """Says where the page is once it is there, and takes a busy port for an error of ours.
+
+    Args:
+        config: Of the server.
+        hub: Open pages listen to it for ever; at the end it tells them to stop.
+    """
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self._hub = hub
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        self._hub.close()
+        await super().shutdown(sockets)  # type: ignore[arg-type]
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         try:

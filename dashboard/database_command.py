@@ -10,10 +10,11 @@ import typer
 
 from dashboard import backup as copies
 from dashboard import latest, schema
+from dashboard.accounts.records import Accounts
 from dashboard.accounts.tables import beside, open_tables
 from dashboard.places import files_beside
 from dashboard.store import Store
-from dashboard.upkeep import Policy, look_after, read_age
+from dashboard.upkeep import Policy, look_after, read_age, zones_of
 from edge_agent.contracts import events
 from edge_agent.contracts.command import print_json
 from edge_agent.contracts.errors import UsageError
@@ -101,8 +102,11 @@ def upkeep(
       shelfkit dashboard upkeep --keep 400d
     """  # noqa: D301 - click needs the character itself to keep the lines
     policy = Policy(read_age(keep), read_age(keep_days))
-    with contextlib.closing(Store(database)) as store:
-        _tell(look_after(store, policy, datetime.now(UTC)), as_json)
+    with (
+        contextlib.closing(Store(database)) as store,
+        contextlib.closing(Accounts(beside(database))) as accounts,
+    ):
+        _tell(look_after(store, policy, datetime.now(UTC), zones_of(accounts.settings)), as_json)
 
 
 def quarantine(

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection, Engine
 
-from dashboard.tables import LOST, REFUSED
+from dashboard.tables import AVAILABILITY, LOST, REFUSED, ROLLED
 from edge_agent.contracts.events import Kind
 from edge_agent.contracts.times import rfc3339
 
@@ -186,6 +186,20 @@ class Queries:
         with self._engine.connect() as connection:
             for row in connection.execute(query.order_by(_EVENT.c.row)):
                 yield json.loads(row.body)
+
+    def days(self, store: str, about: str, first: date, end: date) -> list[Row]:
+        """Return the days that are kept of a store's products or slots: from the first on, before the end."""
+        day = AVAILABILITY.c
+        query = sa.select(AVAILABILITY).where(day.store == store, day.about == about)
+        query = query.where(day.day >= first.isoformat(), day.day < end.isoformat())
+        return self._rows(query.order_by(day.source, day.subject, day.day))
+
+    def rolled(self, store: str) -> dict[str, tuple[str, str]]:
+        """Return of each device the first day that is not kept yet, and the zone whose days are."""
+        query = sa.select(ROLLED).where(
+            ROLLED.c.source.startswith(f"/stores/{store}/devices/", autoescape=True)
+        )
+        return {row["source"]: (row["next"], row["zone"]) for row in self._rows(query)}
 
     def fleet(self, wanted: FleetFilter, first: int, limit: int) -> tuple[int, list[Row]]:
         """Return how many devices there are that are wanted, and a page of them."""

@@ -4,7 +4,6 @@ Everything of a batch goes in by a handful of statements, however many devices i
 is whole up to `upto`, which never goes back: it is read under a lock, beside which nobody writes.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from dashboard import latest, schema
 from dashboard.batch import Arrival, Batch, Place, Refusal, Stream
-from dashboard.tables import DEVICES, EVENTS, GAPS, LOST, QUARANTINE, REFUSED, STREAMS, insert_into, month
+from dashboard.tables import EVENTS, GAPS, LOST, QUARANTINE, REFUSED, STREAMS, insert_into, month
 from edge_agent.contracts.errors import ServiceError
 
 __all__ = ["Arrival", "Batch", "Place", "Refusal", "Store"]
@@ -69,7 +68,7 @@ class Store:
         """Write a batch; return up to where each stream that it speaks of is whole."""
         refused = [item.place for item in batch.refusals if item.place is not None]
         self._quarantine(connection, batch.refusals)
-        self.add(connection, batch.arrivals)
+        self._add(connection, batch.arrivals)
         came: dict[Stream, set[int]] = {}
         places = [(item.source, item.stream, item.sequence) for item in batch.arrivals]
         places += [(place.source, place.stream, place.sequence) for place in refused]
@@ -92,7 +91,7 @@ class Store:
         latest.note(connection, batch.latest)
         return reached
 
-    def add(self, connection: Connection, arrivals: Sequence[Arrival]) -> None:
+    def _add(self, connection: Connection, arrivals: Sequence[Arrival]) -> None:
         """Insert events that are not there yet; one that comes again at another place is moved there.
 
         A device whose disk was damaged begins a new stream with what it still has, ids unchanged.
@@ -108,24 +107,6 @@ class Store:
             connection.exec_driver_sql(_INSERT_MANY, (*columns, months))
         else:
             connection.exec_driver_sql(_INSERT_ONE, rows)
-
-    def advance(self, connection: Connection, source: str, stream: str) -> int:
-        """Return, and keep, the highest sequence up to which a stream is whole."""
-        key = (source, stream)
-        known = self._known(connection, {key})
-        # Whoever added events did not say up to where.
-        top = self._tops(connection, [key]).get(key, 0)
-        reached = self._whole(connection, key, known[key].upto)
-        self._keep(connection, known, {key: {top}}, {key: reached})
-        return reached
-
-    def skip_to(self, connection: Connection, source: str, stream: str, oldest: int, noted: datetime) -> int:
-        """Acknowledge past what a device no longer has; what was never received is recorded as gaps."""
-        return self.take(connection, Batch(oldest={(source, stream): oldest}), noted)[source, stream]
-
-    def note(self, connection: Connection, source: str, store: str, device: str, **said: str) -> None:
-        """Keep the latest `state` or `health` of a device, JSON."""
-        latest.note(connection, {source: {"store": store, "device": device, **said}})
 
     def _known(self, connection: Connection, asked: Iterable[Stream]) -> "dict[Stream, _Known]":
         """Return what is known of streams, locked."""
@@ -297,43 +278,9 @@ class Store:
     def _insert(self, table: sa.Table) -> Any:  # noqa: ANN401 - one of two dialects' own classes
         return insert_into(self._engine.dialect.name, table)
 
-    def devices(self) -> list[dict[str, Any]]:
-        """Return every device with its latest state and health."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(DEVICES).order_by(DEVICES.c.store, DEVICES.c.device))
-            return [
-                {
-                    "store": row.store,
-                    "device": row.device,
-                    "state": json.loads(row.state) if row.state else None,
-                    "health": json.loads(row.health) if row.health else None,
-                }
-                for row in rows
-            ]
-
-    def events(self, after: int, limit: int) -> list[dict[str, Any]]:
-        """Return events behind a row, oldest first; with a negative `after`, the latest ones."""
-        query = sa.select(EVENTS.c.row, EVENTS.c.received, EVENTS.c.body).limit(limit)
-        if after < 0:
-            query = query.order_by(EVENTS.c.row.desc())
-        else:
-            query = query.where(EVENTS.c.row > after).order_by(EVENTS.c.row)
-        with self._engine.connect() as connection:
-            rows = [
-                {"row": row.row, "received": row.received, "event": json.loads(row.body)}
-                for row in connection.execute(query)
-            ]
-        return rows[::-1] if after < 0 else rows
-
-    def gaps(self) -> list[dict[str, Any]]:
-        """Return what is known to be lost, and why."""
-        return self._rows(sa.select(GAPS).order_by(GAPS.c.source, GAPS.c.stream, GAPS.c.first))
-
     def quarantined(self, limit: int) -> list[dict[str, Any]]:
         """Return the latest messages that were none, newest first."""
-        return self._rows(sa.select(QUARANTINE).order_by(QUARANTINE.c.row.desc()).limit(limit))
-
-    def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        query = sa.select(QUARANTINE).order_by(QUARANTINE.c.row.desc()).limit(limit)
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 

@@ -84,8 +84,17 @@ AVAILABILITY = sa.Table(
         sa.Column(name, sa.Integer, nullable=False)
         for name in ("available_s", "low_s", "missing_s", "other_s", "events")
     ),
+    # How often it was out, and the longest of these times, in this day.
+    *(sa.Column(name, sa.Integer, nullable=False, server_default="0") for name in ("gaps", "longest_s")),
     _text("last"),
     sa.Index("availability_day", "store", "day"),
+)
+ROLLED = sa.Table(
+    "rolled",
+    METADATA,
+    _text("source", primary_key=True),
+    # The first day that is not in `availability` yet, and the zone whose days are.
+    *map(_text, ("next", "zone")),
 )
 PROGRESS = sa.Table("progress", METADATA, _text("name", primary_key=True), sa.Column("row", BIG))
 ALERTS = sa.Table(

@@ -1,6 +1,8 @@
 """A mosquitto configuration for one store: who may speak to whom, and nothing lost silently."""
 
 import json
+import os
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -141,6 +143,11 @@ def update_broker(
             f"Expected: the folder of a broker with certificates. Received: {out}: {exc}.",
             hint="write it anew: shelfkit deploy broker --store STORE --out FOLDER",
         ) from exc
+    if fleet is None and (folder / REVOKED).exists():
+        raise ConfigError(
+            f"Expected: the fleet that {folder / REVOKED} is of. Received: none, so the list would stay old.",
+            hint="name its folder: --fleet FOLDER",
+        )
     if fleet is not None and f"crlfile {folder / REVOKED}" not in text.splitlines():
         raise ConfigError(
             f"Expected: `crlfile {folder / REVOKED}` in {folder / CONFIG}. Received: none.",
@@ -159,6 +166,11 @@ def update_broker(
         raise DataError(f"Expected: a place that can be written. Received: {out}: {exc.strerror}.") from exc
 
 
+def update_words(fleet: Fleet) -> str:
+    """Return the command that brings what was revoked to a broker."""
+    return f"shelfkit deploy broker --update --fleet {shlex.quote(str(fleet.folder))} --out FOLDER"
+
+
 def _plan(kept: Mapping[str, object]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
 
@@ -173,7 +185,15 @@ def _written(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
             # mosquitto refuses an access list that others may read, and soon any that it does not own.
             staged.touch(0o600)
             staged.write_bytes(content)
+            _give(staged, folder / name)
     return [folder / name for name in contents]
+
+
+def _give(staged: Path, target: Path) -> None:
+    """Give a file to the user that the broker runs as: whoever has the one before, or the folder."""
+    made, wanted = staged.stat(), (target if target.exists() else target.parent).stat()
+    if (made.st_uid, made.st_gid) != (wanted.st_uid, wanted.st_gid):
+        os.chown(staged, wanted.st_uid, wanted.st_gid)
 
 
 def _contents(plan: BrokerPlan, fleet: Fleet | None) -> dict[str, bytes]:

@@ -20,7 +20,6 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -28,6 +27,7 @@ from cryptography.x509.oid import NameOID
 
 from edge_agent.contracts import messages
 from edge_agent.contracts.address import Address, address_of
+from edge_agent.contracts.certificates import UNREADABLE, common_names
 from edge_agent.contracts.config import DeviceConfig, Tls
 from edge_agent.contracts.errors import DataError, DeviceError
 from edge_agent.contracts.files import flush, written_beside
@@ -86,28 +86,30 @@ def _pair(tls: Tls) -> _Pair | None:
     try:
         certificate = x509.load_pem_x509_certificate(tls.certificate.read_bytes())
         key = serialization.load_pem_private_key(tls.key.read_bytes(), None)
-    except (OSError, ValueError, TypeError):
+        fits = key.public_key() == certificate.public_key()
+    except (OSError, *UNREADABLE):
         return None
-    return _Pair(certificate, tls) if key.public_key() == certificate.public_key() else None
+    return _Pair(certificate, tls) if fits else None
 
 
 def _ours(certificate: x509.Certificate, device: DeviceConfig) -> bool:
     """Return whether a certificate is for this device, and of the authority that it was provisioned with."""
-    names = [str(item.value) for item in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    return (
-        names == [device.device] and device.broker.tls is not None and _signed(certificate, device.broker.tls)
-    )
+    try:
+        ours = common_names(certificate) == [device.device]
+    except UNREADABLE:
+        return False
+    return ours and device.broker.tls is not None and _signed(certificate, device.broker.tls)
 
 
 def _signed(certificate: x509.Certificate, tls: Tls) -> bool:
     try:
         trusted = x509.load_pem_x509_certificates(tls.ca.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, *UNREADABLE):
         return False
     for authority in trusted:
         try:
             certificate.verify_directly_issued_by(authority)
-        except (ValueError, TypeError, InvalidSignature):
+        except UNREADABLE:
             continue
         return True
     return False
@@ -204,7 +206,7 @@ class Renewal:
         try:
             certificate = x509.load_pem_x509_certificate(pem.encode())
             fits = certificate.public_key() == key.public_key()
-        except ValueError:
+        except UNREADABLE:
             return None
         return certificate if fits and self._later(certificate) and _ours(certificate, self._device) else None
 
@@ -230,7 +232,7 @@ class Renewal:
     def _read_next(self) -> EllipticCurvePrivateKey | None:
         try:
             key = serialization.load_pem_private_key((self._device.state_dir / NEXT).read_bytes(), None)
-        except (OSError, ValueError, TypeError):
+        except (OSError, *UNREADABLE):
             return None
         return key if isinstance(key, EllipticCurvePrivateKey) else None
 

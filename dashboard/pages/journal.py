@@ -4,21 +4,16 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
+from dashboard.availability import TYPES, Reading, read
 from dashboard.pages import timeline
 from dashboard.pages.timeline import Change, Span
 from dashboard.queries import Queries
 from edge_agent.contracts import events
-from edge_agent.contracts.events import Kind
-from edge_agent.contracts.times import moment
 
 About = Literal["product", "slot"]
-
-_LEVELS = {Kind.OUT_OF_STOCK.type: "out", Kind.LOW_STOCK.type: "low", Kind.RESTOCKED.type: "ok"}
-_FAULTS = {Kind.CAMERA_FAULT.type: True, Kind.CAMERA_FAULT_CLEARED.type: False}
-_SLOTS = frozenset({Kind.SLOT_CHANGED.type})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,52 +74,28 @@ def _of_device(queries: Queries, wanted: Wanted, device: str, state: dict[str, A
         items = {name: one for name, one in items.items() if name == wanted.name}
     if not items and wanted.name is None:
         return
-    types = [*_FAULTS, *(_LEVELS if wanted.about == "product" else _SLOTS)]
-    source = events.source(wanted.store, device)
-    changes: dict[str, list[Change]] = {}
-    gone: dict[str, dict[str, Any]] = {}
-    faults: list[tuple[datetime, str, bool]] = []
-    for body in queries.told(source, types, wanted.since, wanted.until):
-        data, at = body.get("data"), _at(body)
-        if not isinstance(data, dict) or at is None:
+    bodies = list(queries.told(events.source(wanted.store, device), TYPES, wanted.since, wanted.until))
+    reading, shelf = read(bodies, state, wanted.since, wanted.until), str(state.get("shelf", ""))
+    if not items:
+        yield from _gone(bodies, reading, wanted, device)
+    for name, one in items.items():
+        spans = reading.spans(events.subject(shelf, wanted.about, name), wanted.since, wanted.until)
+        yield History(device, shelf, name, one["title"], one["gtin"], spans)
+
+
+def _gone(bodies: list[dict[str, Any]], reading: Reading, wanted: Wanted, device: str) -> Iterator[History]:
+    """Yield what was told of something that the snapshot no longer has."""
+    for about, told in reading.changes.items():
+        _, shelf, *place = about.split("/") if about.count("/") > 1 else ("", "")
+        if place != [wanted.about, wanted.name]:
             continue
-        if body["type"] in _FAULTS:
-            faults.append((at, str(data.get("fault")), _FAULTS[body["type"]]))
-        else:
-            name, now = _told(body, data)
-            before = _before(changes, name, data, wanted)
-            changes.setdefault(name, []).extend([*before, Change(at, now)])
-            if name == wanted.name and name not in items:
-                gone[name] = _item_of(name, data, wanted.about)
-    faults += _forgotten(faults, changes, state)
-    blind = timeline.blind_spans(faults, wanted.since, wanted.until)
-    for name in gone:
         # On no planogram any more: what came after its last event nobody knows.
-        changes[name].append(Change(changes[name][-1].at, timeline.UNKNOWN))
-    for name, one in (items | gone).items():
-        known = changes.get(name) or _as_it_is(one)
-        seen = timeline.spans(known, wanted.since, wanted.until)
-        spans = timeline.without(seen, blind)
-        yield History(device, str(state.get("shelf", "")), name, one["title"], one["gtin"], spans)
-
-
-def _forgotten(
-    faults: list[tuple[datetime, str, bool]], changes: dict[str, list[Change]], state: dict[str, Any]
-) -> list[tuple[datetime, str, bool]]:
-    """Return the ends of faults that no event tells of: the snapshot says that they are over.
-
-    They were over when the camera next saw something change, at the latest when the snapshot was made.
-    """
-    holding = (state.get("camera") or {}).get("faults", [])
-    begun = {fault: at for at, fault, begins in faults if begins}
-    ended = {fault: at for at, fault, begins in faults if not begins}
-    made = moment(str(state.get("time"))) or max(begun.values(), default=None)
-    found = []
-    for fault, begin in begun.items():
-        if fault not in holding and ended.get(fault, begin) <= begin and made is not None:
-            later = [change.at for told in changes.values() for change in told if change.at > begin]
-            found.append((min([*later, made]), fault, False))
-    return sorted(found)
+        alone = Reading({about: [*told, Change(told[-1].at, timeline.UNKNOWN)]}, reading.blind)
+        named = [body["data"].get("product") for body in bodies if body.get("subject") == about]
+        product = named[-1] if named and isinstance(named[-1], dict) and wanted.about == "product" else {}
+        title, gtin = str(product.get("name") or wanted.name), str(product.get("gtin") or "")
+        spans = alone.spans(about, wanted.since, wanted.until)
+        yield History(device, shelf, str(wanted.name), title, gtin, spans)
 
 
 def _items(state: dict[str, Any], about: About) -> Iterator[dict[str, Any]]:
@@ -134,43 +105,3 @@ def _items(state: dict[str, Any], about: About) -> Iterator[dict[str, Any]]:
     else:
         for name, one in state.get("slots", {}).items():
             yield {**one, "name": name, "title": name, "gtin": ""}
-
-
-def _item_of(name: str, data: dict[str, Any], about: About) -> dict[str, Any]:
-    """Return what an event says about something that the snapshot no longer has."""
-    product = data.get("product") if about == "product" else None
-    product = product if isinstance(product, dict) else {}
-    return {"title": str(product.get("name") or name), "gtin": str(product.get("gtin") or "")}
-
-
-def _told(body: dict[str, Any], data: dict[str, Any]) -> tuple[str, str]:
-    """Return what an event is about, and what state it tells."""
-    name = str(body["subject"]).rpartition("/")[2]
-    return name, _LEVELS.get(body["type"]) or str(data.get("state"))
-
-
-def _before(
-    changes: dict[str, list[Change]], name: str, data: dict[str, Any], wanted: Wanted
-) -> list[Change]:
-    """Return what the first event of a slot tells about the time before it."""
-    previous = data.get("previous")
-    if name in changes or wanted.about == "product" or not isinstance(previous, str):
-        return []
-    return [Change(wanted.since, previous)]
-
-
-def _at(body: dict[str, Any]) -> datetime | None:
-    """Return when a state began; where that is not told, when it was decided."""
-    data = body.get("data")
-    told = data.get("since") if isinstance(data, dict) else None
-    text = told or body.get("time")
-    return moment(text) if isinstance(text, str) else None
-
-
-def _as_it_is(one: dict[str, Any]) -> list[Change]:
-    """Return what a snapshot says of something that no event tells of."""
-    since, state = one.get("since"), one.get("state")
-    began = moment(since) if isinstance(since, str) else None
-    if began is None or not isinstance(state, str):
-        return []
-    return [Change(began.astimezone(UTC), state)]

@@ -156,7 +156,7 @@ class Live:
         return sum(len(view.pages) for view in self._views.values())
 
     async def stream(self, store: str, allowed: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
-        """Yield what is there now, and then whatever changes, until the reader may see it no more.
+        """Yield what is there now and then what changes, while the reader may see it and the server goes on.
 
         Args:
             store: Which store.
@@ -168,10 +168,11 @@ class Live:
                 page.wake.clear()
                 if view.keeper is not None and view.keeper.done():
                     view.keeper.result()
+                    return
                 number, fresh = view.number, view.since(page.number)
-                if fresh:
-                    page.number = number
-                    yield fresh
+                page.number = number
+                # Also where there is nothing to tell: only who is written to is found to be gone.
+                yield fresh or b":\n\n"
 
     @contextlib.contextmanager
     def _open(self, store: str) -> Iterator[tuple[_View, _Page]]:
@@ -193,10 +194,10 @@ class Live:
                     view.keeper.cancel()
 
     async def _keep(self, store: str, view: _View) -> None:
-        """Read what is new as soon as it is, and now and then without word: others may record, too."""
+        """Read what is new, as soon as it is and now and then without word: others may record, too."""
         sources: set[str] | None = None
         with self._hub.listening(store) as news:
-            while True:
+            while not self._hub.closed:
                 told, database = [], True
                 try:
                     told = await run_in_threadpool(view.read, sources)

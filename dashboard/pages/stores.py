@@ -4,11 +4,10 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 
-from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from dashboard.accounts.gate import client_of, identity_of, inner_path, posted, require
@@ -20,6 +19,7 @@ from edge_agent.contracts.errors import UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ASK_AGAIN_S = 30.0
+_STREAM = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 def routes(site: Site) -> list[Route]:
@@ -41,7 +41,8 @@ def routes(site: Site) -> list[Route]:
 
     async def live(request: Request) -> Response:
         name = await known_store(site, request)
-        return EventSourceResponse(site.live.stream(name, _still_allowed(site, request)), ping=15)
+        told = site.live.stream(name, _still_allowed(site, request))
+        return StreamingResponse(told, media_type="text/event-stream", headers=_STREAM)
 
     async def settings(request: Request) -> Response:
         require(request, Role.STAFF)

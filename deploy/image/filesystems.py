@@ -175,9 +175,10 @@ def written(image: Path, files: Mapping[str, Path | bytes], *, epoch: int, offse
     made: set[str] = set()
     for name in sorted(files):
         for parent in reversed(list(Path(name).parents)[:-1]):
-            if parent.as_posix() not in made:
-                made.add(parent.as_posix())
-                run(["mmd", "-D", "s", "-i", drive, f"::{parent.as_posix()}"], environment=settings)
+            folder = parent.as_posix()
+            if folder not in made and not _has(drive, folder, settings):
+                run(["mmd", "-i", drive, f"::{folder}"], environment=settings)
+            made.add(folder)
         content = files[name]
         source = content if isinstance(content, Path) else room
         if isinstance(content, bytes):
@@ -189,6 +190,13 @@ def written(image: Path, files: Mapping[str, Path | bytes], *, epoch: int, offse
         finally:
             os.utime(source, ns=(stamped.st_atime_ns, stamped.st_mtime_ns))
     room.unlink(missing_ok=True)
+
+
+def _has(drive: str, folder: str, settings: Mapping[str, str]) -> bool:
+    """Return whether a FAT file system has a folder."""
+    command = [program("mdir"), "-b", "-i", drive, f"::{folder}"]
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, **settings})
+    return done.returncode == 0
 
 
 def read(image: Path, name: str, *, offset: int = 0) -> bytes | None:

@@ -1,20 +1,15 @@
 """`shelfkit deploy push`: a machine that runs Debian or Raspberry Pi OS becomes a shelf device, over SSH."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from deploy import fleet as fleets
+from deploy.bars import bars
 from deploy.fleet import Fleet
 from deploy.push.pushing import Layout, Pushed, push
-from deploy.push.pushing import Progress as Told
 from deploy.ssh import Login, Ssh
 from edge_agent.contracts.command import print_json
 
@@ -65,6 +60,7 @@ def push_release(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 "release": done.release.number,
                 "moved": done.moved,
                 "applied": list(done.applied),
+                "trial": done.trial,
             }
         )
         return
@@ -74,7 +70,8 @@ def push_release(  # noqa: PLR0913, PLR0917 - one parameter for each option
 def told_of(device: str, login: Login, done: Pushed, *, started: bool) -> str:
     """Return what a push has done as a sentence for people."""
     news = f"{done.moved / 1e6:.1f} MB of it were new" if done.moved else "it was there already"
-    state = "the agent runs" if started else "nothing was started"
+    running = "it is on trial, and stays once it has proven itself" if done.trial else "the agent runs"
+    state = running if started else "nothing was started"
     return f"{device}: release {done.release.number} is on {login.host}; {news}; {state}."
 
 
@@ -84,29 +81,9 @@ def pushed(fleet: Fleet, device: str, login: Login, layout: Layout, number: int 
     Raises:
         KitError: It cannot be pushed.
     """
-    with Ssh(login) as ssh, _bars() as progress:
+    with Ssh(login) as ssh, bars() as progress:
         done = push(ssh, fleet, device, datetime.now(UTC), layout=layout, number=number, progress=progress)
     line = fleet.device(device)
     if not layout.below and (line.host, line.arch) != (login.host, done.release.arch):
         fleet.keep(line.model_copy(update={"host": login.host, "arch": done.release.arch}))
     return done
-
-
-@dataclass(slots=True)
-class _Bars:
-    progress: Progress
-    tasks: dict[str, TaskID]
-
-    def __call__(self, what: str, done: int, whole: int) -> None:
-        if what not in self.tasks:
-            self.tasks[what] = self.progress.add_task(what.rpartition("/")[2][:12], total=whole)
-        self.progress.update(self.tasks[what], completed=done)
-
-
-@contextmanager
-def _bars() -> Iterator[Told]:
-    """Show how far each archive is, on a terminal only."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield _Bars(progress, {})

@@ -2,13 +2,14 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files as resources
 from pathlib import Path, PurePosixPath
 
 from deploy import provision
+from deploy.bars import Told, untold
 from deploy.fleet import Fleet
 from deploy.push import target as targets
 from deploy.push.payload import Payload, payload
@@ -16,14 +17,10 @@ from deploy.push.target import Target
 from deploy.release.choosing import chosen
 from deploy.ssh import Ssh
 from edge_agent.contracts.errors import UsageError
-from edge_agent.contracts.provisioning import CERTIFICATE, KEY
 from edge_agent.contracts.release import Release
 from edge_agent.update import units
 
 _STAGED = ".shelfkit-push"
-
-Progress = Callable[[str, int, int], None]
-"""Told what moves, how much of it is there, and how much it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,12 +69,14 @@ class Pushed:
     Attributes:
         moved: Bytes of components that went over the network this time.
         applied: Files of the device that were new.
+        trial: The device had another release, which stays until this one has proven itself.
     """
 
     release: Release
     target: Target
     moved: int
     applied: tuple[str, ...]
+    trial: bool
 
 
 def probe(ssh: Ssh, layout: Layout) -> Target:
@@ -102,7 +101,7 @@ def push(
     *,
     layout: Layout,
     number: int | None = None,
-    progress: Progress = lambda _what, _done, _all: None,
+    progress: Told = untold,
 ) -> Pushed:
     """Bring a release and a device's files onto a machine.
 
@@ -119,8 +118,8 @@ def push(
         KitError: The machine, the fleet's files or the network; what has arrived is gone on with.
     """
     data = layout.real(layout.data)
-    files = provision.files(fleet, device, now, data=Path(data))
     there = probe(ssh, layout)
+    files = provision.files(fleet, device, now, data=Path(data), had=there.files)
     release = chosen(fleet, number, there.arch)
     made = payload(fleet, release, layout.device)
     changed = _changed(files, there)
@@ -128,11 +127,12 @@ def push(
     moved = 0
     ssh.script(_ROOM, staged, what="a folder of our own to bring things to")
     for name, path in _missing(made, there).items():
+        kind = next(kind for kind, part in release.components.items() if part.target == name)
         size = path.stat().st_size
         moved += ssh.upload(
             path,
             f"{staged}/repository/targets/{name}",
-            lambda done, n=name, s=size: progress(n, done, s),  # type: ignore[misc]  # bound at once
+            lambda done, kind=kind, size=size: progress(kind, done, size),  # type: ignore[misc]  # bound at once
         )
     with tempfile.TemporaryDirectory() as name:
         room = Path(name)
@@ -143,7 +143,7 @@ def push(
             (room / file).touch(mode=0o600)
             (room / file).write_bytes(content)
             ssh.upload(room / file, f"{staged}/boot/{file}")
-    ssh.script(
+    said = ssh.script(
         resources("deploy.push").joinpath("install.sh").read_text(encoding="utf-8"),
         staged,
         data,
@@ -155,7 +155,7 @@ def push(
         what=f"to install release {release.number}",
         root=not layout.below,
     )
-    return Pushed(release, there, moved, tuple(changed))
+    return Pushed(release, there, moved, tuple(changed), "on trial" in said.splitlines())
 
 
 def _missing(made: Payload, there: Target) -> dict[str, Path]:
@@ -171,18 +171,20 @@ def _missing(made: Payload, there: Target) -> dict[str, Path]:
 
 
 def _changed(files: Mapping[str, bytes], there: Target) -> dict[str, bytes]:
-    """Return what the machine has not; its own key and certificate a device keeps."""
-    own = {CERTIFICATE, KEY} if KEY in there.files else set()
+    """Return what the machine has not; what a device renews by itself lies elsewhere, and is not touched."""
     return {
         name: content
         for name, content in files.items()
-        if name not in own and there.files.get(name) != hashlib.sha256(content).hexdigest()
+        if there.files.get(name) != hashlib.sha256(content).hexdigest()
     }
 
 
 _ROOM = r"""
+set -eu
 umask 077
-if [ -e "$1" ] && { [ -L "$1" ] || [ ! -O "$1" ]; }; then echo "$1 belongs to somebody else" >&2; exit 1; fi
-mkdir -p -- "$1"
+mkdir -p -- "$(dirname "$1")"
+[ -e "$1" ] || mkdir -- "$1"
+# Looked at once it is there: nobody else can take away or replace what is ours.
+if [ -L "$1" ] || [ ! -d "$1" ] || [ ! -O "$1" ]; then echo "$1 belongs to somebody else" >&2; exit 1; fi
 chmod 700 -- "$1"
 """

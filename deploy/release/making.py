@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from deploy.bars import Told, untold
 from deploy.release.parts import agent_component, bundle_component, runtime_component
 from deploy.release.repository import Repository
 from edge_agent.contracts.errors import UsageError
@@ -34,7 +35,9 @@ class Parts:
     downgrade: bool = False
 
 
-def make(repository: Repository, parts: Parts, archs: Sequence[str], now: datetime) -> list[Release]:
+def make(
+    repository: Repository, parts: Parts, archs: Sequence[str], now: datetime, told: Told = untold
+) -> list[Release]:
     """Pack what is new, and return a release for each architecture; nothing is offered yet.
 
     Raises:
@@ -49,6 +52,7 @@ def make(repository: Repository, parts: Parts, archs: Sequence[str], now: dateti
     into = repository.components
     with tempfile.TemporaryDirectory(prefix="shelfkit-release-") as folder:
         room = Path(folder)
+        told("proof of the bundle", 0, 0)
         model = bundle_component(parts.bundle, into, room)
         agent = None if parts.reuse_agent else agent_component(parts.wheel, into, room)
         return [
@@ -56,15 +60,21 @@ def make(repository: Repository, parts: Parts, archs: Sequence[str], now: dateti
                 number=number,
                 arch=arch,
                 created=rfc3339(now),
-                runtime=_before(repository, arch, "runtime")
-                if parts.wheels is None
-                else runtime_component(parts.wheels, arch, into, room),
+                runtime=_runtime(repository, parts.wheels, arch, room, told),
                 agent=agent or _before(repository, arch, "agent"),
                 bundle=model,
                 downgrade=parts.downgrade,
             )
             for arch in archs
         ]
+
+
+def _runtime(repository: Repository, wheels: Path | None, arch: str, room: Path, told: Told) -> Component:
+    if wheels is None:
+        return _before(repository, arch, "runtime")
+    numbers = repository.numbers().items()
+    before = [repository.release(number, arch).runtime for number, archs in numbers if arch in archs]
+    return runtime_component(wheels, arch, repository.components, room, before=before, told=told)
 
 
 def _before(repository: Repository, arch: str, kind: str) -> Component:

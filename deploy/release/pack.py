@@ -1,11 +1,12 @@
 """Deterministic archives of a release's components."""
 
 import hashlib
-import lzma
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from deploy.bars import Told, untold
+from deploy.release.xz import compressed
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.files import written_beside
 from edge_agent.contracts.release import MOST_UNPACKED, Component, header
@@ -30,7 +31,15 @@ def files_below(folder: Path) -> dict[str, Path]:
     return found
 
 
-def pack(name: str, version: str, files: Mapping[str, Path], into: Path, *, xz: bool = False) -> Component:
+def pack(
+    name: str,
+    version: str,
+    files: Mapping[str, Path],
+    into: Path,
+    *,
+    xz: bool = False,
+    told: Told = untold,
+) -> Component:
     """Write an archive under the name of its hash.
 
     Args:
@@ -39,6 +48,7 @@ def pack(name: str, version: str, files: Mapping[str, Path], into: Path, *, xz: 
         files: By their names inside.
         into: The folder `components`; an archive that is there already is left alone.
         xz: Smaller, and slower to unpack.
+        told: How far it is.
 
     Raises:
         DataError: A file cannot be read, or its name is too long.
@@ -49,8 +59,9 @@ def pack(name: str, version: str, files: Mapping[str, Path], into: Path, *, xz: 
         raise DataError(f"Expected: up to {MOST_UNPACKED} bytes of {name}. Received: {unpacked}.")
     try:
         with written_beside(into / f".packing.{suffix}") as staged:
-            with lzma.open(staged, "wb", preset=6) if xz else staged.open("wb") as archive:
-                archive.writelines(_blocks(files))
+            blocks = _counted(_blocks(files), name, unpacked, told)
+            with staged.open("wb") as archive:
+                archive.writelines(compressed(blocks) if xz else blocks)
             with staged.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             size = staged.stat().st_size
@@ -68,3 +79,11 @@ def _blocks(files: Mapping[str, Path]) -> Iterable[bytes]:
         yield data
         yield b"\0" * (-len(data) % _BLOCK)
     yield b"\0" * (2 * _BLOCK)
+
+
+def _counted(blocks: Iterable[bytes], name: str, whole: int, told: Told) -> Iterator[bytes]:
+    done = 0
+    for block in blocks:
+        yield block
+        done += len(block)
+        told(name, min(done, whole), whole)

@@ -6,9 +6,10 @@ import importlib.util
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from deploy.bars import Told, untold
 from deploy.demo.stages import run_stage
 from deploy.release.bytecode import PYTHON, with_bytecode
 from deploy.release.pack import files_below, pack
@@ -77,7 +78,15 @@ def _on_a_device(name: str) -> bool:
     return name.startswith("edge_agent/") or ".dist-info/METADATA" in name or ".dist-info/licenses/" in name
 
 
-def runtime_component(wheels: Path, arch: str, into: Path, room: Path) -> Component:
+def runtime_component(
+    wheels: Path,
+    arch: str,
+    into: Path,
+    room: Path,
+    *,
+    before: Iterable[Component] = (),
+    told: Told = untold,
+) -> Component:
     """Lay down the device's own dependencies from a folder of wheels, and pack them.
 
     No code of the wheels is run, so any machine makes them for any other.
@@ -88,19 +97,32 @@ def runtime_component(wheels: Path, arch: str, into: Path, room: Path) -> Compon
         arch: Debian's name.
         into: The folder `components`.
         room: For work in between.
+        before: Runtimes of this architecture that there are: the same wheels are the same runtime.
+        told: How far it is.
 
     Raises:
         DataError: pip cannot install them.
     """
     folder = wheels / arch if (wheels / arch).is_dir() else wheels
     lock = _lock(folder)
+    version = hashlib.sha256(lock.encode()).hexdigest()
+    for known in before:
+        if known.version == version:
+            return known
+    told(f"wheels for {arch}", 0, 0)
     written = room / f"{arch}.lock"
     written.write_text(lock)
     site = room / arch / "site-packages"
     _install(folder, written, site, arch)
     files = {f"site-packages/{name}": path for name, path in _cleaned(site).items()}
-    whole = with_bytecode(files, room / f"{arch}-compiled")
-    return pack("runtime", hashlib.sha256(lock.encode()).hexdigest(), whole, into, xz=True)
+    return pack(
+        "runtime",
+        version,
+        with_bytecode(files, room / f"{arch}-compiled"),
+        into,
+        xz=True,
+        told=lambda _, done, size: told(f"runtime for {arch}", done, size),
+    )
 
 
 def _lock(folder: Path) -> str:

@@ -23,11 +23,13 @@ from dashboard.accounts.gate import Access
 from dashboard.accounts.people import utc_now
 from dashboard.accounts.records import Accounts
 from dashboard.api import answers, document
+from dashboard.batch import Batch
 from dashboard.store import Arrival, Store
 from dashboard.web import Hub, build_app
 from edge_agent.contracts import events
 from edge_agent.contracts.events import Kind
 from tests.dashboard.pages import Visitor
+from tests.dashboard.stored import note, put
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GRAFANA = Path(__file__).parents[2] / "dashboard" / "grafana"
@@ -37,33 +39,31 @@ Ask = Callable[[str], httpx.Response]
 
 def fill(store: Store, name: str = "Milk 1 l") -> None:
     """Two stores, one device each; every kind of event in the first, an unknown one in the second."""
-    with store.engine.begin() as connection:
-        for number, kind in enumerate(Kind, start=1):
-            body = json.loads((GOLDEN / f"event-{kind.value}.v1.json").read_bytes())
-            body["sequence"] = f"{number:016d}"
-            if "product" in body["data"]:
-                body["data"]["product"]["name"] = name
-            source, received = body["source"], f"2026-11-23T09:{number:02d}:00.000Z"
-            row = (source, body["id"], STREAM, number, body["type"], body["subject"], received)
-            store.add(connection, [Arrival(*row, json.dumps(body))])
-        store.advance(connection, source, STREAM)
-        state = (GOLDEN / "state.v1.json").read_text()
-        state = json.dumps(json.loads(state) | {"last": len(Kind) + 3})
-        store.note(connection, source, "0417", "cam-12-01", state=state)
-        store.note(connection, source, "0417", "cam-12-01", health=(GOLDEN / "health.v1.json").read_text())
-        other = events.source("9", "cam-1")
-        newer = {
-            "specversion": "1.0",
-            "id": "x-1",
-            "source": other,
-            "type": "shelfkit.shelf.moved.v2",
-            "subject": "shelf/1",
-            "sequence": "1".zfill(16),
-            "streamid": "ab" * 16,
-        }
-        row = (other, "x-1", "ab" * 16, 1, newer["type"], "shelf/1", "2026-11-23T10:00:00.000Z")
-        store.add(connection, [Arrival(*row, json.dumps(newer))])
-        store.note(connection, other, "9", "cam-1", health='{"status":"offline"}')
+    arrivals = []
+    for number, kind in enumerate(Kind, start=1):
+        body = json.loads((GOLDEN / f"event-{kind.value}.v1.json").read_bytes())
+        body["sequence"] = f"{number:016d}"
+        if "product" in body["data"]:
+            body["data"]["product"]["name"] = name
+        source, received = body["source"], f"2026-11-23T09:{number:02d}:00.000Z"
+        row = (source, body["id"], STREAM, number, body["type"], body["subject"], received)
+        arrivals.append(Arrival(*row, json.dumps(body)))
+    other = events.source("9", "cam-1")
+    newer = {
+        "specversion": "1.0",
+        "id": "x-1",
+        "source": other,
+        "type": "shelfkit.shelf.moved.v2",
+        "subject": "shelf/1",
+        "sequence": "1".zfill(16),
+        "streamid": "ab" * 16,
+    }
+    row = (other, "x-1", "ab" * 16, 1, newer["type"], "shelf/1", "2026-11-23T10:00:00.000Z")
+    put(store, [*arrivals, Arrival(*row, json.dumps(newer))])
+    state = (GOLDEN / "state.v1.json").read_text()
+    state = json.dumps(json.loads(state) | {"last": len(Kind) + 3})
+    note(store, source, "0417", "cam-12-01", state=state, health=(GOLDEN / "health.v1.json").read_text())
+    note(store, other, "9", "cam-1", health='{"status":"offline"}')
 
 
 @pytest.fixture
@@ -133,14 +133,9 @@ def test_events_by_page_and_filter(get: Ask) -> None:
 
 def test_gaps(filled: Store, get: Ask) -> None:
     source = events.source("0417", "cam-12-01")
-    with filled.engine.begin() as connection:
-        filled.skip_to(
-            connection,
-            source,
-            STREAM,
-            20,
-            events.Event.model_validate_json((GOLDEN / "event-low-stock.v1.json").read_bytes()).time,
-        )
+    noted = events.Event.model_validate_json((GOLDEN / "event-low-stock.v1.json").read_bytes()).time
+    with filled.writing() as connection:
+        filled.take(connection, Batch(oldest={(source, STREAM): 20}), noted)
     (gap,) = get("/api/v1/gaps").json()["gaps"]
     assert (gap["first"], gap["last"]) == (13, 19)
 
@@ -227,7 +222,7 @@ def metrics(get: Ask) -> dict[str, float]:
 def test_metrics(get: Ask) -> None:
     found = metrics(get)
     expected = {
-        "shelfkit_events_recorded_total": len(Kind),
+        "shelfkit_events_recorded_total": len(Kind) + 1,
         "shelfkit_events_lost": 0,
         "shelfkit_events_refused": 0,
         "shelfkit_events_unacknowledged": 3,

@@ -25,6 +25,7 @@ from dashboard.store import Store
 from dashboard.tables import METADATA
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.topics import DeviceTopics
+from tests.dashboard.stored import note
 from tests.dashboard.test_upkeep import HOUR, NOW, SOURCE, STREAM, product, rolled, take
 
 DEVICE = DeviceTopics("0417", "cam-12-01")
@@ -55,9 +56,8 @@ class Home:
         take(self.store, *(product(number, NOW + number * HOUR, "restocked") for number in (1, 2, 3, 5)))
         with self.store.writing() as connection:
             self.store.take(connection, Batch(oldest={(SOURCE, STREAM): 5}), NOW)
-            latest = {SOURCE: {"store": "0417", "device": "cam", "health": '{"status": "online"}'}}
-            self.store.take(connection, Batch(latest=latest), NOW)
-        roll_up(self.store, NOW + 48 * HOUR)
+        note(self.store, SOURCE, "0417", "cam", health='{"status": "online"}')
+        roll_up(self.store, NOW + 48 * HOUR, {})
         self.accounts.people.add("ann", PASSWORD, Role.ADMIN, NOW)
         self.accounts.settings.set("0417", StoreSetting("Corner shop", "Europe/Berlin"))
         self.token = self.accounts.tokens.make("till", "ann", NOW)
@@ -123,6 +123,7 @@ def test_all_of_it_comes_back_in_either_database(full: Home, tmp_path: Path, pos
     full.clear()
     for name, url in (("two", f"sqlite:///{tmp_path / 'two.sqlite'}"), ("three", postgres_url)):
         with home(url, tmp_path / f"{name}.files") as other:
+            other.clear()
             assert copies.restore(out, other.kept) == counts
             other.token = full.token
             assert other.told() == before

@@ -11,6 +11,7 @@ from dashboard.database_command import forget
 from dashboard.store import Arrival, Store
 from edge_agent.contracts.errors import UsageError
 from tests.conftest import Kit
+from tests.dashboard.stored import devices, note
 
 
 @pytest.mark.slow
@@ -51,11 +52,10 @@ def test_options_that_cannot_be(kit: Kit, tmp_path: Path, options: tuple[str, st
 def test_a_device_that_is_gone_is_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"sqlite:///{tmp_path / 'd.sqlite'}"
     store = Store(url)
-    with store.writing() as connection:
-        store.note(connection, "/stores/0417/devices/cam-1", "0417", "cam-1", health='{"status":"offline"}')
+    note(store, "/stores/0417/devices/cam-1", "0417", "cam-1", health='{"status":"offline"}')
     forget("0417", "cam-1", url, as_json=True)
     assert json.loads(capsys.readouterr().out) == {"forgotten": 1}
-    assert store.devices() == []
+    assert devices(store) == []
     with pytest.raises(UsageError, match="cam-1 of store 0417"):
         forget("0417", "cam-1", url)
     store.close()

@@ -21,6 +21,7 @@ from dashboard.web import Hub, build_app
 from edge_agent.contracts import events
 from edge_agent.contracts.times import rfc3339
 from tests.dashboard.pages import GOLDEN, Visitor, health, snapshot
+from tests.dashboard.stored import note, put
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 STREAM = "7f0c9a52d1b84d0e8f4c2b1a90e7d655"
@@ -44,8 +45,7 @@ class Past:
         body |= {"sequence": f"{self._number:016d}", "time": ago(hours), "id": f"id-{self._number}"}
         body["data"] |= {"since": ago(hours)} | data
         place = (body["type"], body["subject"], ago(hours - late_h), json.dumps(body))
-        with self._store.engine.begin() as connection:
-            self._store.add(connection, [Arrival(SOURCE, body["id"], STREAM, self._number, *place)])
+        put(self._store, [Arrival(SOURCE, body["id"], STREAM, self._number, *place)])
 
 
 @pytest.fixture
@@ -61,9 +61,8 @@ def visitor(store: Store) -> Visitor:
     past.tell("restocked", 8, late_h=7)
     past.tell("camera-fault", 4)
     past.tell("camera-fault-cleared", 2)
-    with store.engine.begin() as connection:
-        state = snapshot(camera={"faults": []}, time=ago(0))
-        store.note(connection, SOURCE, "0417", "cam-12-01", state=json.dumps(state))
+    state = snapshot(camera={"faults": []}, time=ago(0))
+    note(store, SOURCE, "0417", "cam-12-01", state=json.dumps(state))
     return Visitor(build_app(store, Hub(), lambda: True, access()))
 
 
@@ -120,9 +119,8 @@ def test_a_fault_whose_end_nobody_told_is_over_when_the_snapshot_says_so(store: 
     past.tell("restocked", 100)
     past.tell("camera-fault", 60)
     past.tell("out-of-stock", 20)
-    with store.engine.begin() as connection:
-        text = json.dumps(snapshot(camera={"faults": []}, time=ago(0)))
-        store.note(connection, SOURCE, "0417", "cam-12-01", state=text)
+    text = json.dumps(snapshot(camera={"faults": []}, time=ago(0)))
+    note(store, SOURCE, "0417", "cam-12-01", state=text)
     visitor = Visitor(build_app(store, Hub(), lambda: True, access()))
     assert spans(visitor, "products/milk-1l") == [("unknown", 68), ("ok", 40), ("unknown", 40), ("out", 20)]
 
@@ -137,9 +135,8 @@ def test_what_no_event_tells_of_is_as_the_snapshot_says(store: Store) -> None:
         "state": "out",
         "since": since,
     }
-    with store.engine.begin() as connection:
-        text = json.dumps(snapshot(products=[product], camera={"faults": []}))
-        store.note(connection, SOURCE, "0417", "cam-12-01", state=text)
+    text = json.dumps(snapshot(products=[product], camera={"faults": []}))
+    note(store, SOURCE, "0417", "cam-12-01", state=text)
     visitor = Visitor(build_app(store, Hub(), lambda: True, access()))
     assert spans(visitor, "products/milk-1l") == [("unknown", 138), ("out", 30)]
     table = visitor.get("/stores/0417/products/milk-1l/history.csv").text
@@ -155,17 +152,15 @@ def test_the_days_of_a_page_are_the_stores(store: Store, visitor: Visitor) -> No
 
 
 def test_the_fleet_by_filter_order_and_page(store: Store) -> None:
-    with store.engine.begin() as connection:
-        for number in range(250):
-            name = f"cam-{number:03d}"
-            said = health(
-                status=("online", "offline")[number % 2],
-                versions={"agent": f"0.{number % 3}.0"},
-                outbox_age_s=float(number),
-                update="trial" if number == 7 else None,
-            )
-            place = (events.source("1", name), "1", name)
-            store.note(connection, *place, health=json.dumps(said))
+    for number in range(250):
+        name = f"cam-{number:03d}"
+        said = health(
+            status=("online", "offline")[number % 2],
+            versions={"agent": f"0.{number % 3}.0"},
+            outbox_age_s=float(number),
+            update="trial" if number == 7 else None,
+        )
+        note(store, events.source("1", name), "1", name, health=json.dumps(said))
     visitor = Visitor(build_app(store, Hub(), lambda: True, access()))
 
     def names(query: str) -> list[str]:
@@ -245,9 +240,9 @@ def test_spans_in_words() -> None:
 
 
 def test_gaps_are_shown_by_stream_with_their_reason(store: Store) -> None:
+    note(store, SOURCE, "0417", "cam-12-01", health=json.dumps(health()))
     stream = "7f0c9a52d1b84d0e8f4c2b1a90e7d655"
     with store.writing() as connection:
-        store.note(connection, SOURCE, "0417", "cam-12-01", health=json.dumps(health()))
         bad = Refusal("2026-11-26T12:00:00.000Z", "t", "no event", b"", Place(SOURCE, stream, 9))
         batch = Batch(refusals=[bad], oldest={(SOURCE, stream): 5})
         store.take(connection, batch, NOW)
@@ -266,9 +261,8 @@ def test_gaps_are_shown_by_stream_with_their_reason(store: Store) -> None:
 
 
 def test_what_is_on_no_planogram_any_more_keeps_its_history(store: Store, visitor: Visitor) -> None:
-    with store.engine.begin() as connection:
-        state = snapshot(camera={"faults": []}, products=[], slots={}, time=ago(0))
-        store.note(connection, SOURCE, "0417", "cam-12-01", state=json.dumps(state))
+    state = snapshot(camera={"faults": []}, products=[], slots={}, time=ago(0))
+    note(store, SOURCE, "0417", "cam-12-01", state=json.dumps(state))
     page = visitor.get("/stores/0417/products/milk-1l?days=28")
     assert page.status_code == 200
     assert "Milk 1 l" in page.text

@@ -182,7 +182,7 @@ def everything_stands(store: Store, app: Starlette, *said: tuple[str, bytes]) ->
     emptied(store)
     good = tuple((f"shelfkit/v1/0417/cam-13-01/{leaf}", _golden(leaf)) for leaf in ("state", "health"))
     take(store, *good, *said)
-    look_after(store, Policy(None, None), NOW)
+    look_after(store, Policy(None, None), NOW, {})
     latest = Queries(store.engine).latest("0417")
     found = statuses(app, [device for device, _, _ in latest])
     assert {path: status for path, status in found.items() if status >= 500} == {}

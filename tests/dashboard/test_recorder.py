@@ -1,5 +1,6 @@
 """The recorder against a real broker: commit, then the broker, then the device."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Link, Publication, Received, Subscribed, Token
 from tests.brokers import Mosquitto, received, subscribed, wait_for
 from tests.conftest import find_program
+from tests.dashboard.stored import devices, events, gaps
 
 pytestmark = pytest.mark.broker
 
@@ -88,7 +90,7 @@ def test_events_are_kept_once_and_acknowledged_without_holes(mosquitto: Mosquitt
         for sequence in (1, 2, 3):
             send(device, sequence)
         acked(device, 3)
-    assert [int(row["event"]["sequence"]) for row in store.events(0, 100)] == [2, 1, 3]
+    assert [int(row["event"]["sequence"]) for row in events(store)] == [2, 1, 3]
 
 
 def test_much_at_once_is_acknowledged_by_few_messages_that_never_go_back(
@@ -138,7 +140,7 @@ def test_what_could_not_be_told_is_told_when_the_broker_is_there_again(
         ) as link,
     ):
         wait_for(link, lambda notice: isinstance(notice, Subscribed))
-        recorder = Recorder(link, store, lambda: None)
+        recorder = Recorder(link, store, lambda _: None)
         thread = threading.Thread(target=recorder.run, args=(stopping,))
         thread.start()
         try:
@@ -168,8 +170,8 @@ def test_a_snapshot_moves_the_acknowledgement_past_what_is_gone(mosquitto: Mosqu
         acked(device, 0)
         device.publish(Publication(TOPICS.state, messages.encode(state), retain=True))
         acked(device, 1340)
-    assert [(gap["first"], gap["last"]) for gap in store.gaps()] == [(1, 1339)]
-    assert store.devices()[0]["state"]["shelf"] == "12"
+    assert gaps(store) == [(1, 1339, "lost")]
+    assert json.loads(devices(store)[0]["state"])["shelf"] == "12"
 
 
 def test_a_new_kind_of_event_is_kept_and_what_is_none_is_left_out(mosquitto: Mosquitto, store: Store) -> None:
@@ -191,7 +193,7 @@ def test_a_new_kind_of_event_is_kept_and_what_is_none_is_left_out(mosquitto: Mos
         endless = (GOLDEN / "state.v1.json").read_bytes().replace(b'"oldest":1340', b'"oldest":1' + b"0" * 30)
         device.publish(Publication(TOPICS.state, endless))
         acked(device, 1)
-    (row,) = store.events(0, 10)
+    (row,) = events(store)
     assert row["event"]["type"] == "shelfkit.product.price-changed.v1"
 
 
@@ -236,7 +238,7 @@ def test_no_moment_ends_the_recorder_or_comes_again_when_it_starts(
         with recording(mosquitto, store):
             send(device, 3)
             acked(device, 3)
-    assert store.devices() == []
+    assert devices(store) == []
     assert {row["topic"].rpartition("/")[2] for row in store.quarantined(99)} == {
         "health",
         "state",

@@ -9,9 +9,11 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from cryptography import x509
@@ -21,11 +23,13 @@ from cryptography.x509.oid import NameOID
 
 from deploy.fleet import Fleet, FleetInfo
 from deploy.release.keys import NAMES, private_key, write_key
-from deploy.release.parts import agent_component
+from deploy.release.parts import agent_component, runtime_component
+from deploy.release.repository import Keys
+from deploy.release.repository import Repository as Offered
 from deploy.release.serving import server
 from edge_agent.contracts import bundle
 from edge_agent.contracts.errors import DataError, ServiceError, UsageError
-from edge_agent.contracts.release import Place
+from edge_agent.contracts.release import Component, Place
 from edge_agent.update.fetch import Repository, Tls
 from edge_agent.update.unpack import unpack
 from tests.conftest import Kit
@@ -112,6 +116,23 @@ def test_the_same_content_is_the_same_release(
     assert "above 7" in kit(*create, "--number", 3, "--runtime", wheels, code=2).stderr
 
 
+def test_the_same_wheels_are_the_same_runtime_and_not_packed_again(tmp_path: Path, wheels: Path) -> None:
+    into, said = tmp_path / "components", list[tuple[str, int, int]]()
+
+    def make(before: list[Component]) -> Component:
+        room = Path(mkdtemp(dir=tmp_path))
+        return runtime_component(
+            wheels, "amd64", into, room, before=before, told=lambda *words: said.append(words)
+        )
+
+    first = make([])
+    assert said[0] == ("wheels for amd64", 0, 0)
+    assert said[-1] == ("runtime for amd64", first.unpacked, first.unpacked)
+    said.clear()
+    assert make([replace(first, version="other"), first]) is first
+    assert not said
+
+
 def test_a_bundle_that_does_not_prove_itself_is_no_release(
     fleet: Fleet, wheels: Path, bundle_folder: Path, kit: Kit, tmp_path: Path
 ) -> None:
@@ -172,6 +193,35 @@ def test_signing_again_makes_an_expired_repository_good(tmp_path: Path) -> None:
     world.later(days=31)
     world.offered.sign(world.now)
     assert world.device().release(1, "amd64").number == 1
+
+
+def test_the_list_of_releases_is_signed_before_it_ends_or_its_key_is_asked_for(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.release(1)
+    world.later(days=304)
+    ends = world.offered.sign(world.now)
+    assert ends - world.now == timedelta(days=61)
+    world.later(days=2)
+    # Its key is elsewhere: the rest is signed, and the end is told.
+    apart = world.offered.keys.path("targets").rename(tmp_path / "targets.pem")
+    assert world.offered.sign(world.now) == ends
+    apart.rename(world.offered.keys.path("targets"))
+    assert world.offered.sign(world.now) == world.now + timedelta(days=365)
+    world.later(days=29)
+    assert world.device().release(1, "amd64").number == 1
+
+
+def test_the_command_says_until_when_and_asks_for_the_key(fleet: Fleet, tmp_path: Path, kit: Kit) -> None:
+    now = datetime.now(UTC)
+    Offered(fleet.repository, Keys(fleet.keys)).begin(now - timedelta(days=355))
+    apart = (fleet.keys / "targets.pem").rename(tmp_path / "targets.pem")
+    sign = ("deploy", "release", "sign", "--fleet", fleet.folder)
+    said = kit(*sign)
+    assert f"signed until {now + timedelta(days=10):%Y-%m-%d}" in said.stdout
+    assert "--key" in said.stderr
+    said = kit(*sign, "--key", apart)
+    assert f"signed until {now + timedelta(days=30):%Y-%m-%d}" in said.stdout
+    assert not said.stderr
 
 
 def test_an_encrypted_key_wants_its_passphrase(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A device's next certificate: asked for in time, taken whole, and found again after any power cut."""
 
+import base64
+import itertools
 import os
 import shutil
 import ssl
@@ -147,6 +149,22 @@ def test_an_answer_that_is_not_for_this_device_changes_nothing(device: DeviceCon
         assert tls_in_force(device) == device.broker.tls
     assert renewing.take(answered(request))
     assert not renewing.take(answered(request)), "an answer that comes twice"
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_no_changed_byte_of_an_answer_is_more_than_a_refusal(device: DeviceConfig) -> None:
+    renewing = Renewal(device)
+    request = asked(renewing)
+    given = messages.decode(CertificateResponse, answered(request)).certificate
+    assert given is not None
+    der = x509.load_pem_x509_certificate(given.encode()).public_bytes(serialization.Encoding.DER)
+    for place, flipped in itertools.product(range(len(der)), (0x10, 0x40, 0xFF)):
+        changed = der[:place] + bytes([der[place] ^ flipped]) + der[place + 1 :]
+        body = base64.encodebytes(changed).decode()
+        text = f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n"
+        answer = CertificateResponse(request=request.request, ok=True, certificate=text)
+        assert not renewing.take(messages.encode(answer))
+    assert tls_in_force(device) == device.broker.tls
 
 
 OPERATIONS = ("open", "fsync", "replace", "unlink", "mkdir")

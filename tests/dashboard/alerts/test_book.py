@@ -1,5 +1,6 @@
 """What is written down, on both databases; what is looked at; and couriers that fail and come again."""
 
+import contextlib
 import json
 import random
 import threading
@@ -27,6 +28,8 @@ from dashboard.store import Store
 from edge_agent.contracts import events
 from tests.dashboard.alerts.files import NOW, out, rules_of
 from tests.dashboard.alerts.test_causes import golden
+from tests.dashboard.stored import note
+from tests.dashboard.test_backup import Home
 
 MINUTE = timedelta(minutes=1)
 RULE = "  - {name: empty, kind: out-of-stock, after: 10min, to: till}\n"
@@ -41,8 +44,7 @@ def says(
     told = {
         name: json.dumps(value) for name, value in (("state", state), ("health", health)) if value is not None
     }
-    with store.writing() as connection:
-        store.note(connection, events.source(shop, device), shop, device, **told)
+    note(store, events.source(shop, device), shop, device, **told)
 
 
 def shelf(level: str, since: datetime = NOW) -> dict[str, Any]:
@@ -202,12 +204,12 @@ def test_a_backup_has_them(store: Store, tmp_path: Path) -> None:
     rules = rules_of(tmp_path, RULE)
     says(store, "cam-12-01", shelf("out"), None)
     watch(store, rules).look(NOW + 10 * MINUTE)
-    copies.backup(store, tmp_path / "backup.sqlite")
-    again = Store(f"sqlite:///{tmp_path / 'again.sqlite'}")
-    copies.restore(tmp_path / "backup.sqlite", again)
-    watch(again, rules).look(NOW + 20 * MINUTE)
-    assert keys(again) == ["opened"]
-    again.close()
+    with contextlib.ExitStack() as stack:
+        again = Home(f"sqlite:///{tmp_path / 'again.sqlite'}", tmp_path / "files", stack)
+        copies.backup(replace(again.kept, store=store), tmp_path / "backup.sqlite")
+        copies.restore(tmp_path / "backup.sqlite", again.kept)
+        watch(again.store, rules).look(NOW + 20 * MINUTE)
+        assert keys(again.store) == ["opened"]
 
 
 class Street:
