@@ -10,13 +10,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection, Engine
 
-from dashboard.tables import AVAILABILITY, ROLLED
+from dashboard.tables import AVAILABILITY, LOST, REFUSED, ROLLED
 from edge_agent.contracts.events import Kind
 from edge_agent.contracts.times import rfc3339
 
 _EVENT = sa.table("event", *map(sa.column, ("row", "source", "type", "subject", "received", "body")))
 _STREAM = sa.table("stream", *map(sa.column, ("source", "stream", "upto")))
-_GAP = sa.table("gap", *map(sa.column, ("source", "stream", "first", "last", "noted")))
+_GAP = sa.table("gap", *map(sa.column, ("source", "stream", "first", "last", "noted", "reason")))
 _DEVICE = sa.table("device", *map(sa.column, ("source", "store", "device", "state", "health", "heard")))
 
 _PAGE = 500
@@ -271,22 +271,29 @@ class Queries:
         return None if row is None else (_loaded(row.state), _loaded(row.health), row.heard)
 
     def gaps(self, after: int, limit: int) -> list[Row]:
-        """Return what is known to be lost, from the so-and-so-many-th on."""
-        query = sa.select(_GAP).order_by(_GAP.c.source, _GAP.c.stream, _GAP.c.first)
+        """Return what is known to be lost or refused, from the so-and-so-many-th on."""
+        query = _gaps().order_by(_GAP.c.source, _GAP.c.stream, _GAP.c.first)
         return self._rows(query.offset(after).limit(limit))
 
+    def gaps_of(self, sources: Sequence[str], limit: int) -> list[Row]:
+        """Return the gaps of some devices, the newest first."""
+        query = _gaps().where(_GAP.c.source.in_(sources))
+        return self._rows(query.order_by(_GAP.c.noted.desc(), _GAP.c.source, _GAP.c.first).limit(limit))
+
     def totals(self) -> dict[str, int]:
-        """Return how many events are acknowledged, lost, and not yet acknowledged."""
+        """Return how many events are acknowledged, lost, refused, and not yet acknowledged."""
         last = sa.cast(self._json(_DEVICE.c.state, "last"), sa.BigInteger)
         behind = sa.func.sum(sa.case((last > _STREAM.c.upto, last - _STREAM.c.upto), else_=0))
         current = sa.and_(
             _STREAM.c.source == _DEVICE.c.source,
             _STREAM.c.stream == self._json(_DEVICE.c.state, "stream"),
         )
-        lost = sa.func.sum(_GAP.c.last - _GAP.c.first + 1)
+        missing = sa.select(sa.func.sum(_GAP.c.last - _GAP.c.first + 1))
+        refused = _GAP.c.reason == REFUSED
         questions = {
             "passed": sa.select(sa.func.sum(_STREAM.c.upto)),
-            "lost": sa.select(lost),
+            "lost": missing.where(sa.or_(_GAP.c.reason.is_(None), sa.not_(refused))),
+            "refused": missing.where(refused),
             "behind": sa.select(behind).select_from(_DEVICE.join(_STREAM, current)),
         }
         with self._engine.connect() as connection:
@@ -332,6 +339,12 @@ def _latest_events(connection: Connection, store: str, after: int, limit: int) -
     return [
         {"cursor": row.row, "received": row.received, "event": json.loads(row.body)} for row in rows[::-1]
     ]
+
+
+def _gaps() -> sa.Select[Any]:
+    """Return all gaps; those from before reasons were kept are of events that were lost."""
+    columns = (_GAP.c[name] for name in ("source", "stream", "first", "last", "noted"))
+    return sa.select(*columns, sa.func.coalesce(_GAP.c.reason, LOST).label("reason"))
 
 
 def _loaded(text: str | None) -> Row | None:

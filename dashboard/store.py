@@ -15,14 +15,13 @@ from sqlalchemy.engine import Connection, Engine
 
 from dashboard import latest, schema
 from dashboard.batch import Arrival, Batch, Place, Refusal, Stream
-from dashboard.tables import EVENTS, GAPS, QUARANTINE, STREAMS, insert_into, month
+from dashboard.tables import EVENTS, GAPS, LOST, QUARANTINE, REFUSED, STREAMS, insert_into, month
 from edge_agent.contracts.errors import ServiceError
 
 __all__ = ["Arrival", "Batch", "Place", "Refusal", "Store"]
 
 _CHUNK = 1000
 _Item = TypeVar("_Item")
-_LOST, _REFUSED = "lost", "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +153,7 @@ class Store:
         if oldest is not None and oldest > reached + 1:
             holes = _holes(self._there(connection, key, reached, oldest), reached + 1, oldest - 1)
             places = [(Place(*key, first), last) for first, last in holes]
-            self._note_gaps(connection, places, noted, _LOST)
+            self._note_gaps(connection, places, noted, LOST)
             reached = oldest - 1
         if max(known.top, *came, 0) > reached:
             return self._whole(connection, key, reached)
@@ -172,9 +171,7 @@ class Store:
     def _there(self, connection: Connection, key: Stream, after: int, before: int | None) -> Iterator[int]:
         """Yield the sequences that are there, or known to be refused, in order."""
         event, gap = EVENTS.c, GAPS.c
-        passed = sa.select(gap.first).where(
-            gap.source == key[0], gap.stream == key[1], gap.reason == _REFUSED
-        )
+        passed = sa.select(gap.first).where(gap.source == key[0], gap.stream == key[1], gap.reason == REFUSED)
         while True:
             here = sa.select(event.sequence).where(event.source == key[0], event.stream == key[1])
             here, skipped = here.where(event.sequence > after), passed.where(gap.first > after)
@@ -240,7 +237,7 @@ class Store:
             )
             if connection.execute(here).first() is None and connection.execute(told).first() is None:
                 missing.append((place, place.sequence))
-        self._note_gaps(connection, missing, noted, _REFUSED)
+        self._note_gaps(connection, missing, noted, REFUSED)
 
     def _keep(
         self,

@@ -15,6 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 METADATA = sa.MetaData()
 BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 NO_MONTH = 0
+LOST, REFUSED = "lost", "refused"
+"""Why events are missing: their device has them no more, or what came was none and is in quarantine."""
 _UUID7 = 7
 
 

@@ -74,7 +74,9 @@ class Audit:
 
     def note(self, who: str, what: str, about: str, address: str, now: datetime) -> None:
         """Write a line."""
-        row = {"time": rfc3339(now), "who": who[:80], "what": what, "about": about[:200], "address": address}
+        # Whoever tries to log in may call himself anything.
+        row = {"time": rfc3339(now), "who": who[:80].replace("\0", ""), "what": what}
+        row |= {"about": about[:200], "address": address}
         with self._engine.begin() as connection:
             connection.execute(sa.insert(AUDIT), row)
 

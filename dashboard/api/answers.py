@@ -112,7 +112,7 @@ def chosen(query: models.HistoryQuery, path: models.OfProduct | None = None) -> 
 
 
 def gaps(queries: Queries, _path: models.Nothing, query: models.GapsQuery) -> Json:
-    """What devices lost before it was recorded."""
+    """What devices lost before it was recorded, and what was refused."""
     found = queries.gaps(query.after, query.limit)
     return {"gaps": found, "next": query.after + len(found) if len(found) == query.limit else None}
 

@@ -217,13 +217,14 @@ class Events(BaseModel):
 
 
 class Gap(BaseModel):
-    """Sequences that a device no longer had before they were recorded."""
+    """Sequences that are missing: lost by the device, or refused because they were no events."""
 
     source: str
     stream: str
     first: int
     last: int
     noted: str
+    reason: Literal["lost", "refused"]
 
 
 class Gaps(BaseModel):

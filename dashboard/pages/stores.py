@@ -60,9 +60,8 @@ def routes(site: Site) -> list[Route]:
         except UsageError as exc:
             return frame.page(request, "settings.html", 400, store=name, setting=setting, error=str(exc))
         about = f"{name}: {setting.title} {setting.zone}"
-        site.access.accounts.audit.note(
-            identity.name, "store-settings", about, client_of(request), site.now()
-        )
+        note = site.access.accounts.audit.note
+        await run_in_threadpool(note, identity.name, "store-settings", about, client_of(request), site.now())
         return frame.to(request, f"/stores/{name}")
 
     return [

@@ -13,6 +13,10 @@ const cards = new Map();
 const changed = new Set();
 let waiting = false;
 
+// By the recorder's clock, as what it has heard is; the reader's may be another.
+const ahead = Date.parse($("main").dataset.now) - Date.now();
+const recorderNow = () => Date.now() + ahead;
+
 const enc = encodeURIComponent;
 const productPage = (label) => `${home}/products/${enc(label)}`;
 const slotPage = (device, slot) => `${home}/devices/${enc(device)}/slots/${enc(slot)}`;
@@ -40,7 +44,7 @@ function level(product) {
 
 function drawTasks() {
   const all = [...devices.values()];
-  const [missing, stray] = [tasks(all), strays(all)];
+  const [missing, stray] = [tasks(all, recorderNow()), strays(all)];
   const task = (kind, attributes, ...parts) => make("li", { class: kind, ...attributes }, make("span", { class: "tick", "aria-hidden": "true" }, "☐"), ...parts);
   const when = (text) => make("span", { class: "when" }, since(text), make("span", { class: "quiet block" }, ago(text)));
   const rows = missing.map(({ product, shelf, doubtful }) => {
@@ -57,7 +61,7 @@ function drawTasks() {
   $("tasks").hidden = rows.length === 0;
   $("nothing").hidden = rows.length > 0;
   $("nothing").textContent = t("refill.nothing");
-  const away = all.filter((device) => doubts(device).length).length;
+  const away = all.filter((device) => doubts(device, recorderNow()).length).length;
   const counts = { out: missing.filter(({ product }) => product.state === "out").length, low: missing.filter(({ product }) => product.state === "low").length };
   const pills = Object.entries(counts).map(([key, n]) => make("li", { class: `pill ${n ? key : "ok"}` }, t(`home.${key}`, { n })));
   if (away) pills.push(make("li", { class: "pill bad" }, `⚠ ${t("store.doubtful", { n: away })}`));
@@ -96,7 +100,7 @@ function drawCard(device) {
   const { state, health } = device;
   title.textContent = state ? t("shelf.name", { shelf: state.shelf }) : device.device;
   drawPills(pills, device);
-  const reasons = doubts(device);
+  const reasons = doubts(device, recorderNow());
   const stale = Object.values(state?.slots ?? {}).some((slot) => slot.stale);
   card.classList.toggle("doubtful", reasons.length > 0);
   alarm.hidden = reasons.length === 0 && !stale;
@@ -194,4 +198,5 @@ listen($("main").dataset.live, {
   },
   event: log,
 });
-setInterval(() => devices.size && drawTasks(), 20_000);
+// Also without news: that there is none is news, too.
+setInterval(() => [...devices.keys()].forEach(redraw), 20_000);

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 
 from dashboard.accounts.gate import Access
 from dashboard.accounts.records import Accounts, StoreSetting
+from dashboard.batch import Batch, Place, Refusal
 from dashboard.pages import clock, language
 from dashboard.store import Arrival, Store
 from dashboard.tables import DEVICES
@@ -235,3 +237,36 @@ def test_spans_in_words() -> None:
     said = [clock.span(english, seconds) for seconds in (-1, 59, 61, 3600, 7260, 90_000)]
     assert said == ["0 s", "59 s", "1 min", "1 h", "2 h 1 min", "1 d 1 h"]
     assert clock.at("no moment", "UTC") == "no moment"
+
+
+def test_gaps_are_shown_by_stream_with_their_reason(store: Store) -> None:
+    note(store, SOURCE, "0417", "cam-12-01", health=json.dumps(health()))
+    stream = "7f0c9a52d1b84d0e8f4c2b1a90e7d655"
+    with store.writing() as connection:
+        bad = Refusal("2026-11-26T12:00:00.000Z", "t", "no event", b"", Place(SOURCE, stream, 9))
+        batch = Batch(refusals=[bad], oldest={(SOURCE, stream): 5})
+        store.take(connection, batch, NOW)
+    visitor = Visitor(build_app(store, Hub(), lambda: True, access()))
+    page = visitor.get("/fleet").text
+    rows = [" ".join(re.sub("<[^>]*>", " ", row).split()) for row in page.split("<tr data-gap=")[1:]]
+    assert [row.split("cam-12-01 0417 ")[1][:60] for row in rows] == [
+        "7f0c9a52 1\u20134 4 lost on the device 2026-11-26 12:00",
+        "7f0c9a52 9\u20139 1 no event: in quarantine 2026-11-26 12:00",
+    ]
+    found = visitor.get("/api/v1/gaps").json()["gaps"]
+    assert [(gap["first"], gap["reason"]) for gap in found] == [(1, "lost"), (9, "refused")]
+    text = visitor.get("/metrics").text
+    assert "shelfkit_events_lost 4.0" in text
+    assert "shelfkit_events_refused 1.0" in text
+
+
+def test_what_is_on_no_planogram_any_more_keeps_its_history(store: Store, visitor: Visitor) -> None:
+    state = snapshot(camera={"faults": []}, products=[], slots={}, time=ago(0))
+    note(store, SOURCE, "0417", "cam-12-01", state=json.dumps(state))
+    page = visitor.get("/stores/0417/products/milk-1l?days=28")
+    assert page.status_code == 200
+    assert "Milk 1 l" in page.text
+    assert spans(visitor, "products/milk-1l")[-1] == ("unknown", 8)
+    assert ("out", 10) in spans(visitor, "products/milk-1l")
+    assert visitor.get("/stores/0417/devices/cam-12-01/slots/A3").status_code == 200
+    assert visitor.get("/stores/0417/products/never").status_code == 404
