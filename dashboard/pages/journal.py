@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dashboard.pages import timeline
-from dashboard.pages.timeline import Change, Span
+from dashboard.pages.timeline import Change, Opening, Span
 from dashboard.queries import Queries
 from edge_agent.contracts import events
 from edge_agent.contracts.events import Kind
@@ -31,11 +31,12 @@ class History:
     title: str
     gtin: str
     spans: list[Span]
+    opening: Opening
 
     @property
     def figures(self) -> timeline.Figures:
         """Its sums."""
-        return timeline.figures(self.spans)
+        return timeline.figures(self.spans, self.opening)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Wanted:
         device: Of one device; None is all.
         since: From when on.
         until: Until when.
+        opening: Which time counts.
     """
 
     store: str
@@ -57,6 +59,7 @@ class Wanted:
     until: datetime
     name: str | None = None
     device: str | None = None
+    opening: Opening = timeline.ALWAYS
 
 
 def histories(queries: Queries, wanted: Wanted) -> list[History]:
@@ -99,7 +102,9 @@ def _of_device(queries: Queries, wanted: Wanted, device: str, state: dict[str, A
         known = changes.get(name) or _as_it_is(one)
         seen = timeline.spans(known, wanted.since, wanted.until)
         spans = timeline.without(seen, blind)
-        yield History(device, str(state.get("shelf", "")), name, one["title"], one["gtin"], spans)
+        yield History(
+            device, str(state.get("shelf", "")), name, one["title"], one["gtin"], spans, wanted.opening
+        )
 
 
 def _forgotten(

@@ -40,12 +40,16 @@ class ModelState(Message):
 
 
 class PlanogramState(Message):
-    """The planogram in use: enough for a consumer to draw the shelf to scale."""
+    """The planogram in use: enough for a consumer to draw the shelf to scale.
+
+    `products` is which product belongs into a slot; an older agent does not say.
+    """
 
     sha256: Text
     width: Side
     height: Side
     slots: dict[SlotId, Quad]
+    products: dict[SlotId, Label] | None = None
 
 
 class CameraState(Message):
