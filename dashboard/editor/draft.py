@@ -89,7 +89,7 @@ class StaleError(DataError):
 def begun(state: State | None) -> Draft:
     """Return a first draft: what a device says of its planogram, as far as it does.
 
-    Agents before 1.1 do not say what belongs into a slot, only what stands there; where that is right, it is
+    An older agent does not say what belongs into a slot, only what stands there; where that is right, it is
     known.
     """
     if state is None:

@@ -2,7 +2,7 @@
 import { draw, make, swap } from "./dom.js";
 import { listen } from "./live.js";
 import { doubts, strays, tasks } from "./refill.js";
-import { condition, drawShelf, patterns, sentence, STATES } from "./shelf.js";
+import { drawShelf, expected, patterns, sentence, STATES } from "./shelf.js";
 import { ago, has, now, since, t, timeOf } from "./words.js";
 
 const KEPT = 50;
@@ -112,7 +112,7 @@ function drawCard(device) {
   swap(tiles, ...state.products.map(tile));
   swap(table, ...Object.keys(state.planogram.slots).map((name) => {
     const slot = state.slots[name] ?? {};
-    return make("tr", {}, make("th", { scope: "row" }, make("a", { href: slotPage(device.device, name) }, name)), make("td", {}, sentence(name, slot).slice(name.length + 2)), make("td", {}, since(slot.since)));
+    return make("tr", {}, make("th", { scope: "row" }, make("a", { href: slotPage(device.device, name) }, name)), make("td", {}, sentence(name, slot, expected(state, name)).slice(name.length + 2)), make("td", {}, since(slot.since)));
   }));
 }
 
@@ -135,7 +135,7 @@ function say({ data, subject }) {
   if (!data) return subject;
   if (data.fault) return t(`doubt.${data.fault}`);
   if (data.facings) return `${data.product.name}: ${t("product.facings", data)}`;
-  if (data.slot) return `${sentence(data.slot, data)}${data.state === "misplaced" ? ` · ${t("log.belongs", { label: data.product.label })}` : ""}`;
+  if (data.slot) return `${sentence(data.slot, data, data.product?.name)}${data.state === "misplaced" ? ` · ${t("log.belongs", { label: data.product.label })}` : ""}`;
   return data.model ? t("log.agent", { agent: data.agent, name: data.model.name, version: data.model.version }) : subject;
 }
 

@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
@@ -98,9 +99,11 @@ def test_a_history_as_a_table_and_what_is_not_there(visitor: Visitor) -> None:
     assert "attachment" in answer.headers["content-disposition"]
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert [row["state"] for row in rows] == ["ok", "out", "ok", "out", "ok", "unknown", "ok"]
-    assert rows[1] | {"seconds": ""} == {
+    assert rows[1]["open_seconds"] == rows[1]["seconds"]
+    assert rows[1] | {"seconds": "", "open_seconds": ""} == {
         "store": "0417", "shelf": "12", "device": "cam-12-01", "name": "milk-1l", "title": "Milk 1 l",
         "gtin": "09506000134352", "state": "out", "begin": ago(50), "end": ago(40), "seconds": "",
+        "open_seconds": "",
     }  # fmt: skip
     whole = list(csv.DictReader(io.StringIO(visitor.get("/stores/0417/availability.csv?days=7").text)))
     assert whole == rows
@@ -149,6 +152,42 @@ def test_the_days_of_a_page_are_the_stores(store: Store, visitor: Visitor) -> No
     there = Visitor(build_app(store, Hub(), lambda: True, inside))
     assert "2026-11-26 20:00" in there.get("/stores/0417/products/milk-1l").text
     assert "2026-11-26 12:00" in visitor.get("/stores/0417/products/milk-1l").text
+
+
+def test_with_opening_hours_no_other_time_counts(store: Store, visitor: Visitor) -> None:
+    """Out on Tuesday from 11:00 to 21:00, and on Thursday from 3:00 to 5:00, by the clock of Berlin."""
+    assert "no opening hours set" in visitor.get("/stores/0417/availability").text
+    inside = access()
+    inside.accounts.settings.set("0417", StoreSetting("", "Europe/Berlin", "mon-sun 08:00-20:00"))
+    there = Visitor(build_app(store, Hub(), lambda: True, inside))
+    table = there.get("/stores/0417/products/milk-1l/history.csv?days=7").text
+    rows = [row for row in csv.DictReader(io.StringIO(table)) if row["state"] == "out"]
+    assert [float(row["open_seconds"]) / 3600 for row in rows] == [9, 0]
+    assert [float(row["seconds"]) / 3600 for row in rows] == [10, 2]
+    page = there.get("/stores/0417/products/milk-1l?days=7").text
+    assert "Only opening hours count: Monday-Sunday 08:00-20:00." in page
+    open_, dark, out = 7 + 6 * 12 + 5, 2, 9
+    assert f"{(open_ - dark - out) / (open_ - dark) * 100:.1f} %" in page
+    assert there.get("/stores/0417/availability?days=7").text.count("9 h") == 3, "out, longest, top gap"
+
+
+def test_opening_hours_are_set_day_by_day(store: Store, visitor: Visitor) -> None:
+    def save(**days: str) -> httpx.Response:
+        fields = {f"hours-{day}": text for day, text in days.items()}
+        return there.post("/stores/0417/settings", data={"csrf": inside.secret, "zone": "UTC", **fields})
+
+    inside = access()
+    there = Visitor(build_app(store, Hub(), lambda: True, inside))
+    assert save(mon="8:00-12:00, 13:30-18:30", tue="08：00–12：00，13：30–18：30").status_code == 303  # noqa: RUF001 - as it is typed
+    assert inside.accounts.settings.of("0417").hours == "mon-tue 08:00-12:00,13:30-18:30"
+    assert there.get("/stores/0417/settings").text.count('value="08:00-12:00,13:30-18:30"') == 2
+    wrong = save(mon="8-12", wed="09:00-17:00")
+    assert wrong.status_code == 400
+    assert "Received: 8-12" in wrong.text
+    assert 'value="09:00-17:00"' in wrong.text, "what was typed is not lost"
+    assert inside.accounts.settings.of("0417").hours.startswith("mon-tue")
+    assert save().status_code == 303
+    assert inside.accounts.settings.of("0417").week is None
 
 
 def test_the_fleet_by_filter_order_and_page(store: Store) -> None:
