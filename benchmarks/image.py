@@ -28,11 +28,9 @@ from deploy.fleet import Fleet
 from deploy.image import device
 from deploy.image.boards import BOARDS
 from deploy.image.building import Plan, build
-from deploy.image.filesystems import written
-from deploy.image.places import boot_partition
 from deploy.image.rootfs import cache_folder, rootfs
 from deploy.release.choosing import chosen
-from deploy.sim.machine import READY, Machine, drive, unpacked
+from deploy.sim.machine import READY, Machine, prepared
 from edge_agent.contracts import config
 from edge_agent.contracts.address import Address
 from edge_agent.contracts.topics import DeviceTopics
@@ -96,9 +94,7 @@ def built(plan: Plan, out: Path) -> dict[str, Any]:
 def booted(plan: Plan, image: Path, name: str, room: Path) -> dict[str, Any]:
     """Boot it twice, and say how long that took to READY and to the first event."""
     fleet, entry = plan.fleet, plan.fleet.device(name)
-    raw = unpacked(image, room)
-    written(raw, dict(provision.files(fleet, name, datetime.now(UTC))), epoch=0, offset=boot_partition(raw))
-    drive(raw, room)
+    prepared(image, room, dict(provision.files(fleet, name, datetime.now(UTC))))
     broker = config.read(fleet.device_folder(name) / "device.yaml").value
     if broker is None:
         message = f"no device.yaml of {name}"

@@ -19,7 +19,7 @@ from dashboard.accounts.records import Accounts
 from dashboard.accounts.tables import beside
 from dashboard.alerts import service
 from dashboard.alerts.command import app as alerts_app
-from dashboard.database_command import backup, migrate, quarantine, restore, upkeep
+from dashboard.database_command import backup, forget, migrate, quarantine, restore, upkeep
 from dashboard.labelling.command import app as labels
 from dashboard.operator import Operator
 from dashboard.places import files_beside
@@ -155,7 +155,7 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
             forwarded_allow_ips=proxies,
             timeout_graceful_shutdown=1,
         )
-        _serve(_Server(settings), recorder)
+        _serve(_Server(settings, hub), recorder)
     if recorder.error is not None:
         raise recorder.error
 
@@ -191,7 +191,7 @@ def _operator(
 
 
 # Behind `run`: the first command is the one that runs when none is named.
-for _command in (migrate, backup, restore, upkeep, quarantine):
+for _command in (migrate, backup, restore, upkeep, quarantine, forget):
     app.command()(_command)
 
 
@@ -225,7 +225,20 @@ def _with_certificates(address: Address, *files: Path | None) -> Address:
 
 
 class _Server(uvicorn.Server):
-    """Says where the page is once it is there, and takes a busy port for an error of ours."""
+    """Says where the page is once it is there, and takes a busy port for an error of ours.
+
+    Args:
+        config: Of the server.
+        hub: Open pages listen to it for ever; at the end it tells them to stop.
+    """
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self._hub = hub
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        self._hub.close()
+        await super().shutdown(sockets)  # type: ignore[arg-type]
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         try:

@@ -48,13 +48,13 @@ class Batch:
         arrivals: Events in the order of their coming.
         refusals: What goes into quarantine.
         oldest: Of snapshots: the first sequence that a device still has.
-        latest: `state` or `health` of devices, by source, with `store` and `device`.
+        latest: What devices said last, by source, as `latest.Latest` has it.
     """
 
     arrivals: list[Arrival] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     oldest: dict[Stream, int] = field(default_factory=dict)
-    latest: dict[str, dict[str, str]] = field(default_factory=dict)
+    latest: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
     @property
     def sources(self) -> set[str]:

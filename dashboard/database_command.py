@@ -1,4 +1,4 @@
-"""`shelfkit dashboard migrate | backup | restore | quarantine | upkeep`: the recorder's database by hand."""
+"""`shelfkit dashboard migrate | backup | restore | quarantine | forget | upkeep`: the database by hand."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,13 +9,15 @@ from typing import Annotated
 import typer
 
 from dashboard import backup as copies
-from dashboard import schema
+from dashboard import latest, schema
 from dashboard.accounts.records import Accounts
 from dashboard.accounts.tables import beside, open_tables
 from dashboard.places import files_beside
 from dashboard.store import Store
 from dashboard.upkeep import Policy, look_after, read_age, zones_of
+from edge_agent.contracts import events
 from edge_agent.contracts.command import print_json
+from edge_agent.contracts.errors import UsageError
 
 Database = Annotated[str, typer.Option(help="sqlite:///FILE or postgresql://user:password@host/name.")]
 Files = Annotated[
@@ -127,6 +129,31 @@ def quarantine(
         return
     for row in found:
         typer.echo(f"{row['received']}  {row['topic']!r}  {row['size']} bytes\n  {row['reason']!r}")
+
+
+def forget(
+    store: Annotated[str, typer.Argument(help="Store of the device.")],
+    device: Annotated[str, typer.Argument(help="The device.")],
+    database: Database = DEFAULT,
+    as_json: Json = False,
+) -> None:
+    """Take a device that is gone out of every page and list. Its events, gaps and days stay.
+
+    Should it say something again it is there again; what a broker has kept of it does not bring it back.
+
+    \b
+    Examples:
+      shelfkit dashboard forget 0417 cam-12-01
+      shelfkit dashboard forget 0417 cam-12-01 --database postgresql://kit:secret@db/kit
+    """  # noqa: D301 - click needs the character itself to keep the lines
+    with contextlib.closing(Store(database)) as kept, kept.writing() as connection:
+        there = latest.forget(connection, events.source(store, device), datetime.now(UTC))
+    if not there:
+        raise UsageError(
+            f"Expected: a device that the recorder knows. Received: {device} of store {store}.",
+            hint="the page `Devices` and /api/v1/devices say which there are",
+        )
+    _tell({"forgotten": 1}, as_json)
 
 
 @contextlib.contextmanager

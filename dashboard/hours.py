@@ -1,147 +1,146 @@
-"""When a store is open, by its own clock. Pure: moments come in as arguments.
+"""Times of the week by the clock of a store. Pure.
 
-Written as `Mo-Fr 08:00-12:00,13:30-18:30; Sa 08:00-17:00`, a part of what OpenStreetMap's
-`opening_hours` allows. A range that ends at or before its begin goes on into the next day; `24:00` is
-the end of a day. Clocks of the store are put forward and back: what is written holds for the clock.
+A range that ends before it begins goes over midnight, and belongs to the day on which it begins. Of a
+time that comes twice, where clocks go back, the first one counts; one that never comes, where they go
+forward, is the moment of the jump.
+
+Opening hours of a store are one line, `mon-fri 08:00-12:00,13:30-18:30; sat 08:00-17:00`; in rules of
+alerts the same stands in YAML.
 """
 
 import re
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from itertools import pairwise
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from edge_agent.contracts.errors import UsageError
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
-WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
-
-_DAY_MIN = 24 * 60
-_RULE = re.compile(r"(?P<days>\w\w(?:\s*[-,]\s*\w\w)*)\s+(?P<ranges>.+)")
-_RANGE = re.compile(r"(\d{1,2}):(\d\d)\s*[-–]\s*(\d{1,2}):(\d\d)")  # noqa: RUF001 - both dashes are typed
-_LONGEST = 500
-_HINT = "Mo-Fr 08:00-20:00; Sa 08:00-12:00,13:30-17:00"
-
-Range = tuple[int, int]
-"""Minutes since midnight, from and until; until is up to a day later than from."""
+_MINUTES = 24 * 60
+_RANGE = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
+_NAMES = re.compile("({0})(?:-({0}))?".format("|".join(DAYS)))
+_TYPED = {ord("–"): "-", ord("："): ":", ord("，"): ",", ord("、"): ",", ord(";"): ","}  # noqa: RUF001 - as keyboards type
+_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Hours:
-    """Opening hours of a week.
+class Week:
+    """Ranges in minutes after midnight for each day, Monday first; an end may lie on the day after."""
 
-    Attributes:
-        days: For each weekday, Monday first, its ranges in their order.
-    """
-
-    days: tuple[tuple[Range, ...], ...]
-
-    @classmethod
-    def parse(cls, text: str) -> "Hours | None":
-        """Read opening hours; an empty text is None: nobody said, so every hour counts.
-
-        Raises:
-            UsageError: It is written in another way, or names a day twice.
-        """
-        if not text.strip():
-            return None
-        if len(text) > _LONGEST:
-            raise _wrong(text[:_LONGEST])
-        found: dict[str, tuple[Range, ...]] = {}
-        for rule in filter(None, (part.strip() for part in text.split(";"))):
-            match = _RULE.fullmatch(rule)
-            if match is None:
-                raise _wrong(rule)
-            ranges = day_ranges(match["ranges"])
-            for day in _days(match["days"], rule):
-                if day in found:
-                    raise UsageError(f"Expected: each weekday once. Received: {day} twice.", hint=_HINT)
-                found[day] = ranges
-        return cls(tuple(found.get(day, ()) for day in WEEKDAYS))
+    days: tuple[tuple[tuple[int, int], ...], ...]
 
     def __str__(self) -> str:
-        """Return it as it is read: days with the same ranges together."""
-        rules = []
+        """Return it as one line: days with the same ranges together."""
+        found = []
         for first, last in _runs(self.days):
-            if self.days[first]:
-                name = WEEKDAYS[first] if first == last else f"{WEEKDAYS[first]}-{WEEKDAYS[last]}"
-                rules.append(f"{name} {shown(self.days[first])}")
-        return "; ".join(rules)
+            name = DAYS[first] if first == last else f"{DAYS[first]}-{DAYS[last]}"
+            found += [f"{name} {written(self.days[first])}"] if self.days[first] else []
+        return "; ".join(found)
 
-    def spans(self, since: datetime, until: datetime, zone: ZoneInfo) -> list[tuple[datetime, datetime]]:
-        """Return when it is open between two moments, in order, in UTC."""
-        found: list[tuple[datetime, datetime]] = []
-        since, until = since.astimezone(UTC), until.astimezone(UTC)
-        day, end = since.astimezone(zone).date() - timedelta(days=1), until.astimezone(zone).date()
-        while day <= end:
-            for first, last in self.days[day.weekday()]:
-                # An hour that comes twice is open both times.
-                begin = max(_moment(day, first, zone, fold=0), since)
-                close = min(_moment(day, last, zone, fold=1), until)
-                if found and begin <= found[-1][1]:
-                    found[-1] = (found[-1][0], max(close, found[-1][1]))
-                elif begin < close:
-                    found.append((begin, close))
+    def spans(self, begin: datetime, end: datetime, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
+        """Yield what lies within from one moment to another, in UTC and in order; nothing lies in two."""
+        reached = begin
+        for since, to in self._ranges(begin, end, zone):
+            # Ranges of one day, or over midnight, may overlap.
+            if max(since, reached) < to:
+                yield max(since, reached), to
+                reached = to
+
+    def _ranges(self, begin: datetime, end: datetime, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
+        day = begin.astimezone(zone).date() - timedelta(days=1)
+        last = end.astimezone(zone).date()
+        while day <= last:
+            for first, until in self.days[day.weekday()]:
+                since, to = max(_at(day, first, zone), begin), min(_at(day, until, zone), end)
+                if since < to:
+                    yield since, to
             day += timedelta(days=1)
-        return found
 
-    def open_at(self, moment: datetime, zone: ZoneInfo) -> bool:
-        """Whether it is open."""
-        return bool(self.spans(moment, moment + timedelta.resolution, zone))
+    def holds(self, moment: datetime, zone: ZoneInfo) -> bool:
+        """Whether a moment lies within."""
+        return any(self.days) and any(True for _ in self.spans(moment, moment + _SECOND, zone))
+
+    def covers(self, begin: datetime, end: datetime, zone: ZoneInfo, wanted: timedelta) -> bool:
+        """Whether at least so much of a time lies within."""
+        if end - begin < wanted:
+            return False
+        sum_ = timedelta()
+        for since, to in self.spans(begin, end, zone) if wanted else ():
+            sum_ += to - since
+            if sum_ >= wanted:
+                return True
+        return sum_ >= wanted
 
 
-def day_ranges(text: str) -> tuple[Range, ...]:
-    """Read the ranges of one day, `08:00-12:00,13:30-18:30`; an empty text is a day on which it is shut.
+ALWAYS = Week(((((0, _MINUTES)),),) * 7)
+
+
+def read_week(ranges: Mapping[str, Sequence[str]]) -> Week:
+    """Read `{"mon-fri": ["07:00-21:00"], "sat": ["08:00-20:00"]}`.
 
     Raises:
-        UsageError: It is written in another way, or the ranges overlap.
+        ValueError: A day or a time is none.
     """
-    found = []
-    for part in filter(None, (part.strip() for part in re.split(r"[,，、]", text))):  # noqa: RUF001 - as it is typed in Chinese
-        match = _RANGE.fullmatch(part.replace("：", ":"))  # noqa: RUF001 - as it is typed in Chinese
-        if match is None:
-            raise _wrong(part)
-        begin, end = _minute(match[1], match[2], part), _minute(match[3], match[4], part)
-        if begin == _DAY_MIN:
-            raise _wrong(part)
-        found.append((begin, end if end > begin else end + _DAY_MIN))
-    found.sort()
-    for before, after in pairwise(found):
-        if after[0] < before[1]:
-            raise UsageError(f"Expected: ranges that do not overlap. Received: {text!r}.", hint=_HINT)
-    return tuple(found)
+    days: list[tuple[tuple[int, int], ...]] = [() for _ in DAYS]
+    for name, texts in ranges.items():
+        found = tuple(read_range(text) for text in texts)
+        for day in _named(name):
+            days[day] += found
+    return Week(tuple(tuple(sorted(day)) for day in days))
 
 
-def shown(ranges: Sequence[Range]) -> str:
+def read_range(text: str) -> tuple[int, int]:
+    """Read `07:00-21:00` as minutes; an end at or before the beginning is on the next day.
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = _RANGE.fullmatch(text.strip())
+    begin, end = (0, 0) if found is None else (_minutes(found[1], found[2]), _minutes(found[3], found[4]))
+    if found is None or begin >= _MINUTES or end > _MINUTES:
+        msg = f"expected a time of day like 07:00-21:00; received {text!r}"
+        raise ValueError(msg)
+    return begin, end if end > begin else end + _MINUTES
+
+
+def read_line(text: str) -> Week | None:
+    """Read a week written as one line; an empty one is None: nobody said, so that every hour counts.
+
+    Raises:
+        ValueError: A day or a time is none, or a day is named twice.
+    """
+    ranges: dict[str, list[str]] = {}
+    for rule in filter(None, (part.strip() for part in text.split(";"))):
+        name, _, times = rule.partition(" ")
+        if name in ranges:
+            msg = f"expected each day once; received {name} twice"
+            raise ValueError(msg)
+        ranges[name] = times.split(",")
+    return read_week(ranges) if ranges else None
+
+
+def read_day(text: str) -> str:
+    """Return the ranges of one day, as people type them, as they stand in a line; empty is closed.
+
+    Raises:
+        ValueError: One of them is none.
+    """
+    typed = text.translate(_TYPED).replace(" ", "")
+    padded = re.sub(r"(?<!\d)(\d:)", r"0\1", typed)
+    return written(sorted(read_range(part) for part in padded.split(",") if part))
+
+
+def written(ranges: Sequence[tuple[int, int]]) -> str:
     """Return the ranges of a day as they are read."""
     return ",".join(f"{_clock(begin)}-{_clock(end)}" for begin, end in ranges)
 
 
 def _clock(minutes: int) -> str:
-    if minutes > _DAY_MIN:
-        minutes -= _DAY_MIN
-    return f"{minutes // 60:02d}:{minutes % 60:02d}"
+    shown = minutes if minutes <= _MINUTES else minutes - _MINUTES
+    return f"{shown // 60:02d}:{shown % 60:02d}"
 
 
-def _minute(hour: str, minute: str, told: str) -> int:
-    value = int(hour) * 60 + int(minute)
-    if int(minute) >= 60 or value > _DAY_MIN:  # noqa: PLR2004 - minutes of an hour
-        raise _wrong(told)
-    return value
-
-
-def _days(text: str, told: str) -> Iterator[str]:
-    for part in text.split(","):
-        first, _, last = (name.strip().title() for name in part.partition("-"))
-        if not {first, last or first} <= set(WEEKDAYS):
-            raise _wrong(told)
-        place = WEEKDAYS.index(first)
-        length = (WEEKDAYS.index(last or first) - place) % len(WEEKDAYS) + 1
-        yield from ((WEEKDAYS * 2)[place : place + length])
-
-
-def _runs(days: Sequence[tuple[Range, ...]]) -> Iterator[tuple[int, int]]:
+def _runs(days: Sequence[object]) -> Iterator[tuple[int, int]]:
     """Yield the first and the last of neighbours that are alike."""
     first = 0
     for number in range(1, len(days) + 1):
@@ -150,22 +149,31 @@ def _runs(days: Sequence[tuple[Range, ...]]) -> Iterator[tuple[int, int]]:
             first = number
 
 
-def _moment(day: date, minutes: int, zone: ZoneInfo, *, fold: int) -> datetime:
-    later, rest = divmod(minutes, _DAY_MIN)
-    clock = time(rest // 60, rest % 60, fold=fold)
-    told = datetime.combine(day + timedelta(days=later), clock, zone)
-    found = told.astimezone(UTC)
-    if found.astimezone(zone).time() == clock:
-        return found
-    # No clock shows it: the moment at which they were put forward stands for the hour that is left out.
-    early, late = told.replace(fold=1).astimezone(UTC), told.replace(fold=0).astimezone(UTC)
-    before = early.astimezone(zone).utcoffset()
-    seconds = range(int((late - early).total_seconds()))
-    forward = bisect_left(
-        seconds, 1, key=lambda n: (early + timedelta(seconds=n)).astimezone(zone).utcoffset() != before
-    )
-    return early + timedelta(seconds=forward)
+def _minutes(hours: str, minutes: str) -> int:
+    return int(hours) * 60 + int(minutes)
 
 
-def _wrong(told: str) -> UsageError:
-    return UsageError(f"Expected: opening hours like {_HINT}. Received: {told!r}.")
+def _named(name: str) -> Sequence[int]:
+    found = _NAMES.fullmatch(name)
+    if found is None:
+        msg = f"expected days like mon, sat or mon-fri; received {name!r}"
+        raise ValueError(msg)
+    begin, end = DAYS.index(found[1]), DAYS.index(found[2] or found[1])
+    return [day % 7 for day in range(begin, end + 1 + (7 if end < begin else 0))]
+
+
+def _at(day: date, minutes: int, zone: ZoneInfo) -> datetime:
+    """Return the moment at which a store's clock shows a time."""
+    wall = datetime(day.year, day.month, day.day) + timedelta(minutes=minutes)  # noqa: DTZ001 - a clock's face
+    after = wall.replace(tzinfo=zone).astimezone(UTC)
+    if after.astimezone(zone).replace(tzinfo=None) == wall:
+        return after
+    before = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    jumped = after.astimezone(zone).utcoffset()
+    while after - before > _SECOND:
+        middle = before + (after - before) / 2
+        if middle.astimezone(zone).utcoffset() == jumped:
+            after = middle
+        else:
+            before = middle
+    return after.replace(microsecond=0)

@@ -19,6 +19,10 @@ class News:
     def add(self, source: str) -> None:
         """Say that a device has something new."""
         self.sources.add(source)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let whoever waits go on."""
         self._told.set()
 
     async def take(self, patience_s: float) -> set[str]:
@@ -36,6 +40,7 @@ class Hub:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listening: dict[str, set[News]] = {}
+        self.closed = False
 
     def changed(self, sources: Iterable[str]) -> None:
         """Say which devices, `/stores/STORE/devices/DEVICE`, have something new; from any thread."""
@@ -48,6 +53,13 @@ class Hub:
         for source in sources:
             for news in self._listening.get(source.split("/")[2], ()):
                 news.add(source)
+
+    def close(self) -> None:
+        """Say that there will be no more news; in the server's thread."""
+        self.closed = True
+        for listening in self._listening.values():
+            for news in listening:
+                news.wake()
 
     @contextlib.contextmanager
     def listening(self, store: str) -> Iterator[News]:

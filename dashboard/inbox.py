@@ -15,7 +15,7 @@ from dashboard.batch import Arrival, Batch, Place, Refusal
 from edge_agent.contracts import events, messages
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.identifiers import PLAIN
-from edge_agent.contracts.messages import Health, State
+from edge_agent.contracts.messages import Availability, Health, State
 from edge_agent.contracts.times import moment, rfc3339
 from edge_agent.contracts.topics import DeviceTopics, parse
 from edge_agent.contracts.validation import READER, explain, strict_json
@@ -50,8 +50,14 @@ class Inbox:
         self._now = rfc3339(now)
         self._last = ("", b"")
 
-    def put(self, topic: str, payload: bytes) -> None:
-        """Read a message; one that is none goes into quarantine."""
+    def put(self, topic: str, payload: bytes, *, retained: bool = False) -> None:
+        """Read a message; one that is none goes into quarantine.
+
+        Args:
+            topic: Where it came.
+            payload: What it is.
+            retained: Whether the broker has kept it: then it is no word that its device says now.
+        """
         place = parse(topic)
         self._last = (topic, payload)
         if place is None:
@@ -61,10 +67,13 @@ class Inbox:
             _named(topics)
             if leaf.startswith("event/"):
                 self._event(topics, payload)
+            elif leaf in {"state", "health"} and not payload:
+                # That is how a retained message is taken back.
+                self._said(topics, leaf, None)
             elif leaf == "state":
-                self._state(topics, payload)
+                self._state(topics, payload, retained=retained)
             elif leaf == "health":
-                self._health(topics, payload)
+                self._health(topics, payload, retained=retained)
         except (DataError, ValueError, ArithmeticError) as exc:
             # What the contract's models do not foresee must not end the recorder: it would come again.
             self._refuse(topics, topic, payload, str(exc))
@@ -89,23 +98,31 @@ class Inbox:
         self.batch.arrivals.append(found)
         self.streams[topics] = (found.source, found.stream)
 
-    def _state(self, topics: DeviceTopics, payload: bytes) -> None:
+    def _state(self, topics: DeviceTopics, payload: bytes, *, retained: bool) -> None:
         _not_larger(payload, _LARGEST_STATE_BYTES)
         state = messages.decode(State, payload)
         key = (events.source(topics.store, topics.device), state.stream)
         self.batch.oldest[key] = max(state.oldest, self.batch.oldest.get(key, 1))
         self.streams[topics] = key
-        self._latest(topics)["state"] = _kept(state)
+        self._said(topics, "state", _kept(state), heard=not retained)
 
-    def _health(self, topics: DeviceTopics, payload: bytes) -> None:
+    def _health(self, topics: DeviceTopics, payload: bytes, *, retained: bool) -> None:
         _not_larger(payload, _LARGEST_STATE_BYTES)
-        self._latest(topics)["health"] = _kept(messages.decode(Health, payload))
+        health = messages.decode(Health, payload)
+        if health.status is Availability.OFFLINE:
+            # The broker says it for the device: nobody has heard that one, and more than this it cannot know.
+            self._said(topics, "will", _kept(health, exclude_defaults=True))
+        else:
+            self._said(topics, "health", _kept(health), heard=not retained)
 
-    def _latest(self, topics: DeviceTopics) -> dict[str, str]:
+    def _said(self, topics: DeviceTopics, what: str, text: str | None, *, heard: bool = False) -> None:
         source = events.source(topics.store, topics.device)
-        kept = self.batch.latest.setdefault(source, {})
-        kept.update(store=topics.store, device=topics.device)
-        return kept
+        latest = self.batch.latest.setdefault(source, {"store": topics.store, "device": topics.device})
+        if what == "health":
+            latest.pop("will", None)
+        latest[what] = text
+        if heard:
+            latest["heard"] = self._now
 
 
 def _named(topics: DeviceTopics) -> None:
@@ -115,11 +132,10 @@ def _named(topics: DeviceTopics) -> None:
             raise DataError(f"Expected: names of store and device. Received: {name!r:.80}.")
 
 
-def _kept(message: events.Message) -> str:
+def _kept(message: events.Message, *, exclude_defaults: bool = False) -> str:
     """Return a message as its model has understood it: databases read other JSON in other ways."""
-    return json.dumps(
-        message.model_dump(mode="json", exclude_unset=True), separators=(",", ":"), ensure_ascii=False
-    )
+    value = message.model_dump(mode="json", exclude_unset=True, exclude_defaults=exclude_defaults)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def arrival(topics: DeviceTopics, payload: bytes, now: str) -> Arrival:

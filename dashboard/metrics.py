@@ -57,13 +57,14 @@ class Metrics(Collector):
         except sa.exc.SQLAlchemyError:
             self.database_error()
             return
-        recorded = totals["passed"] - totals["lost"]
+        recorded = totals["passed"] - totals["lost"] - totals["refused"]
         yield CounterMetricFamily(
             "shelfkit_events_recorded", "Events recorded without a hole.", value=recorded
         )
-        yield CounterMetricFamily(
-            "shelfkit_events_lost", "Events that devices lost before.", value=totals["lost"]
-        )
+        # No counters: what came after all is missing no more, and old gaps are forgotten.
+        lost, refused = "Events that devices lost before.", "Events that were none, and are in quarantine."
+        yield GaugeMetricFamily("shelfkit_events_lost", lost, value=totals["lost"])
+        yield GaugeMetricFamily("shelfkit_events_refused", refused, value=totals["refused"])
         behind = "Events that devices have written and the recorder has not acknowledged."
         yield GaugeMetricFamily("shelfkit_events_unacknowledged", behind, value=totals["behind"])
         devices = GaugeMetricFamily("shelfkit_devices", "Devices by status.", labels=["status"])

@@ -104,7 +104,7 @@ class Recorder:
         """Commit a batch, again and again while the database is away; nothing is acknowledged before."""
         inbox = Inbox(datetime.now(UTC))
         for item in received:
-            inbox.put(item.topic, item.payload)
+            inbox.put(item.topic, item.payload, retained=item.retain)
         while not stopping.is_set():
             try:
                 with self._store.writing() as connection:

@@ -13,16 +13,15 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from dashboard import schema
+from dashboard import latest, schema
 from dashboard.batch import Arrival, Batch, Place, Refusal, Stream
-from dashboard.tables import DEVICES, EVENTS, GAPS, QUARANTINE, STREAMS, insert_into, month
+from dashboard.tables import EVENTS, GAPS, LOST, QUARANTINE, REFUSED, STREAMS, insert_into, month
 from edge_agent.contracts.errors import ServiceError
 
 __all__ = ["Arrival", "Batch", "Place", "Refusal", "Store"]
 
 _CHUNK = 1000
 _Item = TypeVar("_Item")
-_LOST, _REFUSED = "lost", "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class Store:
             for key in sorted(asked)
         }
         self._keep(connection, known, came, reached)
-        self._note_latest(connection, batch.latest)
+        latest.note(connection, batch.latest)
         return reached
 
     def _add(self, connection: Connection, arrivals: Sequence[Arrival]) -> None:
@@ -154,7 +153,7 @@ class Store:
         if oldest is not None and oldest > reached + 1:
             holes = _holes(self._there(connection, key, reached, oldest), reached + 1, oldest - 1)
             places = [(Place(*key, first), last) for first, last in holes]
-            self._note_gaps(connection, places, noted, _LOST)
+            self._note_gaps(connection, places, noted, LOST)
             reached = oldest - 1
         if max(known.top, *came, 0) > reached:
             return self._whole(connection, key, reached)
@@ -172,9 +171,7 @@ class Store:
     def _there(self, connection: Connection, key: Stream, after: int, before: int | None) -> Iterator[int]:
         """Yield the sequences that are there, or known to be refused, in order."""
         event, gap = EVENTS.c, GAPS.c
-        passed = sa.select(gap.first).where(
-            gap.source == key[0], gap.stream == key[1], gap.reason == _REFUSED
-        )
+        passed = sa.select(gap.first).where(gap.source == key[0], gap.stream == key[1], gap.reason == REFUSED)
         while True:
             here = sa.select(event.sequence).where(event.source == key[0], event.stream == key[1])
             here, skipped = here.where(event.sequence > after), passed.where(gap.first > after)
@@ -240,7 +237,7 @@ class Store:
             )
             if connection.execute(here).first() is None and connection.execute(told).first() is None:
                 missing.append((place, place.sequence))
-        self._note_gaps(connection, missing, noted, _REFUSED)
+        self._note_gaps(connection, missing, noted, REFUSED)
 
     def _keep(
         self,
@@ -277,15 +274,6 @@ class Store:
             # A device that sends nothing else must not fill the disk.
             newest = sa.select(sa.func.max(QUARANTINE.c.row)).scalar_subquery()
             connection.execute(sa.delete(QUARANTINE).where(QUARANTINE.c.row <= newest - MOST_QUARANTINED))
-
-    def _note_latest(self, connection: Connection, latest: Mapping[str, Mapping[str, str]]) -> None:
-        by_shape: dict[tuple[str, ...], list[dict[str, str]]] = {}
-        for source, values in latest.items():
-            by_shape.setdefault(tuple(values), []).append({"source": source, **values})
-        for shape, rows in by_shape.items():
-            insert = self._insert(DEVICES)
-            changed = {name: insert.excluded[name] for name in shape if name in {"state", "health"}}
-            connection.execute(insert.on_conflict_do_update(index_elements=["source"], set_=changed), rows)
 
     def _insert(self, table: sa.Table) -> Any:  # noqa: ANN401 - one of two dialects' own classes
         return insert_into(self._engine.dialect.name, table)

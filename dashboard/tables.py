@@ -15,6 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 METADATA = sa.MetaData()
 BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 NO_MONTH = 0
+LOST, REFUSED = "lost", "refused"
+"""Why events are missing: their device has them no more, or what came was none and is in quarantine."""
 _UUID7 = 7
 
 
@@ -59,7 +61,10 @@ DEVICES = sa.Table(
     *map(_text, ("store", "device")),
     _text("state", nullable=True),
     _text("health", nullable=True),
+    # By the recorder's clock: when something of it came that it said itself, and just then.
+    _text("heard", nullable=True),
 )
+FORGOTTEN = sa.Table("forgotten", METADATA, _text("source", primary_key=True), _text("noted"))
 QUARANTINE = sa.Table(
     "quarantine",
     METADATA,

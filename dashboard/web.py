@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import sqlalchemy as sa
 from starlette.applications import Starlette
@@ -116,6 +117,13 @@ def build_app(
     async def prometheus(_request: Request) -> Response:
         return Response(await run_in_threadpool(metrics.text), headers={"Content-Type": CONTENT_TYPE})
 
+    async def broken(request: Request, _error: Exception) -> Response:
+        # This answer is given outside of everything else; what went wrong is in the log.
+        request.scope["root_path"] = root
+        answer = frame.problem(request, 500)
+        answer.headers.update(_HEADERS)
+        return answer
+
     routes = [
         *stores.routes(site),
         *history.routes(site),
@@ -133,7 +141,7 @@ def build_app(
     return Starlette(
         routes=routes,
         middleware=[Middleware(_Placed, root=root), Middleware(Gate, access=access)],
-        exception_handlers={HTTPException: _refused, sa.exc.SQLAlchemyError: _away},
+        exception_handlers={HTTPException: _refused, sa.exc.SQLAlchemyError: _away, Exception: broken},
     )
 
 
@@ -143,8 +151,7 @@ def _workshop(site: Site, files: Path, operator: Operator | None) -> list[Route]
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    return frame.problem(request, status)
+    return frame.problem(request, cast("HTTPException", error).status_code)
 
 
 async def _away(request: Request, _error: Exception) -> Response:

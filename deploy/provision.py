@@ -12,6 +12,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from deploy.fleet import Fleet
+from deploy.release.repository import Keys, Repository
 from edge_agent.contracts import provisioning
 from edge_agent.contracts.errors import ConfigError, DataError
 from edge_agent.contracts.provisioning import (
@@ -53,11 +54,14 @@ def files(
         )
     folder = fleet.device_folder(device)
     sources = {name: folder / name for name in (DEVICE, PLANOGRAM, REFERENCE, CERTIFICATE, KEY)}
-    sources |= {CA: fleet.ca / CA, ROOT: _newest_root(fleet)}
+    sources[CA] = fleet.ca / CA
+    offered = Repository(fleet.repository, Keys(fleet.keys))
+    if offered.begun:
+        sources[ROOT] = offered.root
     found = {}
     try:
         for name in FILES:
-            if sources[name].is_file():
+            if name in sources and sources[name].is_file():
                 found[name] = sources[name].read_bytes()
     except OSError as exc:
         raise DataError(f"Expected: a readable {exc.filename}. Received: {exc.strerror}.") from exc
@@ -66,12 +70,6 @@ def files(
     own = hashlib.sha256(found.get(CERTIFICATE, b"")).hexdigest()
     _require(found, device, folder, now, data, known=(had or {}).get(CERTIFICATE) == own)
     return found
-
-
-def _newest_root(fleet: Fleet) -> Path:
-    metadata = fleet.repository / "metadata"
-    numbers = [path.name.split(".")[0] for path in metadata.glob("*.root.json")]
-    return metadata / f"{max((int(text) for text in numbers if text.isdigit()), default=1)}.root.json"
 
 
 def _placed(content: bytes, data: Path) -> bytes:

@@ -53,6 +53,12 @@ SETTINGS = sa.Table(
     sa.Column("title", sa.Text, nullable=False),
     sa.Column("zone", sa.Text, nullable=False),
 )
+HOURS = sa.Table(
+    "web_hours",
+    METADATA,
+    sa.Column("store", sa.Text, primary_key=True),
+    sa.Column("hours", sa.Text, nullable=False),
+)
 
 
 def beside(database: str) -> str:

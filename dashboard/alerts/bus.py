@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +47,8 @@ class BusChannel:
         Raises:
             AwayError: The broker is not there, or does not let us in.
         """
-        link = Link(self._address, client_id=self._settings.client_id)
+        name = self._settings.client_id or f"svc-alerts-{uuid.uuid4().hex[:8]}"
+        link = Link(self._address, client_id=name)
         try:
             link.check()
         except ConfigError as exc:

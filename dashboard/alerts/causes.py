@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -31,6 +31,9 @@ class Kind(StrEnum):
 MEASURED = frozenset({Kind.DEVICE_SILENT, Kind.EVENTS_WAITING})
 """Every device has these, each since a moment; they are troubles only once they have lasted."""
 
+_LONGEST = 200
+_LONGEST_S = 10 * 365 * 86_400.0
+_FIRST_YEAR, _LAST_YEAR = 1900, 2200
 _LEVELS = {StockLevel.OUT: Kind.OUT_OF_STOCK, StockLevel.LOW: Kind.LOW_STOCK}
 _STRAYS = {SlotCondition.MISPLACED: Kind.MISPLACED, SlotCondition.UNKNOWN: Kind.UNKNOWN_PRODUCT}
 _GONE = {Availability.OFFLINE, Availability.STOPPED}
@@ -86,7 +89,7 @@ def causes_of(
     """
     state, health = state or {}, health or {}
     place: Json = {"store": store, "device": device, "shelf": str(state.get("shelf", ""))}
-    ahead = timedelta(seconds=float(health.get("clock_offset_s") or 0))
+    ahead = _span(health.get("clock_offset_s"))
     faults = [str(fault) for fault in (state.get("camera") or {}).get("faults", ())]
     blind = bool(faults) or health.get("status") in _GONE or bool(health.get("safe_mode"))
     found = [*_of_products(state, place, ahead, blind=blind), *_of_slots(state, place, ahead, blind=blind)]
@@ -104,7 +107,7 @@ def _of_products(state: Json, place: Json, ahead: timedelta, *, blind: bool) -> 
                 kind=kind,
                 subject=f"product/{one['label']}",
                 label=one["label"],
-                name=one["name"],
+                name=one["name"][:_LONGEST],
                 gtin=one.get("gtin") or "",
                 detail=f"{one['filled']}/{one['facings']}",
                 since=_since(one.get("since"), ahead),
@@ -134,7 +137,7 @@ def _of_device(health: Json, place: Json, ahead: timedelta, heard: datetime | No
         yield Cause(kind=Kind.DEVICE_OFFLINE, detail=str(status), **place)
         return
     if health.get("safe_mode"):
-        yield Cause(kind=Kind.SAFE_MODE, detail=str(health["safe_mode"]), **place)
+        yield Cause(kind=Kind.SAFE_MODE, detail=str(health["safe_mode"])[:_LONGEST], **place)
     if health.get("update") == UpdatePhase.ROLLED_BACK:
         yield Cause(kind=Kind.UPDATE_ROLLED_BACK, **place)
     told = _since(health.get("time"), ahead)
@@ -143,12 +146,23 @@ def _of_device(health: Json, place: Json, ahead: timedelta, heard: datetime | No
     # A board without a clock says 1970 until it has asked somebody.
     if heard is not None or health.get("clock_synchronized") is not False:
         yield Cause(kind=Kind.DEVICE_SILENT, since=max(told, heard or told), **place)
-    if health.get("outbox_age_s"):
-        waited = timedelta(seconds=float(health["outbox_age_s"]))
+    waited = _span(health.get("outbox_age_s"))
+    if waited:
         yield Cause(kind=Kind.EVENTS_WAITING, since=told - waited, **place)
 
 
 def _since(text: object, ahead: timedelta) -> datetime | None:
-    """Return a moment that a device told, by our clock."""
+    """Return a moment that a device told, by our clock; None for one that cannot be."""
     found = moment(text) if isinstance(text, str) else None
-    return None if found is None else found + ahead
+    if found is None or not _FIRST_YEAR <= found.year <= _LAST_YEAR:
+        return None
+    return found.astimezone(UTC) + ahead
+
+
+def _span(seconds: object) -> timedelta:
+    """Return a span that a device told; none for one that cannot be."""
+    try:
+        value = float(seconds) if isinstance(seconds, int | float | str) else 0.0
+    except (ValueError, OverflowError):
+        return timedelta()
+    return timedelta(seconds=value) if abs(value) <= _LONGEST_S else timedelta()

@@ -181,7 +181,7 @@ class Mqtt(Section):
         ca: Of the broker's certificate; with certificate and key.
         certificate: Our own: another one than the recorder's, for a broker lets one of a name in at a time.
         key: Its key.
-        client_id: How we are called there.
+        client_id: How we are called there; left out: a name of its own each time.
         timeout_s: How long the broker may take.
     """
 
@@ -191,7 +191,7 @@ class Mqtt(Section):
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
-    client_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "svc-alerts"
+    client_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
     timeout_s: _Seconds = 10.0
 
     @model_validator(mode="after")

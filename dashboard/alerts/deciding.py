@@ -9,7 +9,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,7 @@ from dashboard.alerts.causes import MEASURED, Cause
 from dashboard.alerts.rules import Rule, Rules
 
 _UTC = ZoneInfo("UTC")
+_YEAR = timedelta(days=366)
 
 Key = tuple[str, str, str, str, str]
 """Rule, kind, store, device, subject."""
@@ -145,14 +146,16 @@ class Situation:
 
     def due(self, rule: Rule, cause: Cause, since: datetime) -> bool:
         """Whether a cause has lasted as long as a rule says, and the store is open."""
-        zone, week = self.zone(cause), self.rules.opening(rule)
-        return week.holds(self.now, zone) and week.covers(since, self.now, zone, rule.after)
+        return self.rules.opening(rule).holds(self.now, self.zone(cause)) and self._lasted(rule, cause, since)
 
     def lasting(self, rule: Rule, cause: Cause) -> bool:
         """Whether what every device has, has lasted so long that it is a trouble."""
-        since = cause.since or self.now
-        week = self.rules.opening(rule)
-        return week.covers(since, self.now, self.zone(cause), rule.after)
+        return self._lasted(rule, cause, cause.since or self.now)
+
+    def _lasted(self, rule: Rule, cause: Cause, since: datetime) -> bool:
+        # A device whose clock says 1970 must not have us count the days since then.
+        since = max(since, self.now - _YEAR)
+        return self.rules.opening(rule).covers(since, self.now, self.zone(cause), rule.after)
 
     def held_back(self, rule: Rule, alert: Alert) -> bool:
         """Whether nothing may be told now."""

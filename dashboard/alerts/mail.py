@@ -98,7 +98,7 @@ class MailChannel:
         patience = self._settings.timeout_s
         try:
             server = self._server()
-        except (OSError, smtplib.SMTPException) as exc:
+        except (OSError, ValueError, smtplib.SMTPException) as exc:
             raise self._away(exc) from exc
         try:
             with within(_STEPS * patience, lambda: server.sock):

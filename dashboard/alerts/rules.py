@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from dashboard.alerts import channels
 from dashboard.alerts.causes import MEASURED, Cause, Kind
-from dashboard.alerts.hours import ALWAYS, Week, read_range, read_week
+from dashboard.hours import ALWAYS, Week, read_range, read_week
 from edge_agent.contracts import yamlfile
 from edge_agent.contracts.identifiers import DeviceId, Label, StoreId, gtin14
 from edge_agent.contracts.yamlfile import Document, Key, Section

@@ -85,7 +85,7 @@ class WebhookChannel:
             if late.is_set():
                 # What ends in the middle looks like an end.
                 raise TimeoutError
-        except (OSError, http.client.HTTPException) as exc:
+        except (OSError, ValueError, http.client.HTTPException) as exc:
             told = f"no answer in {self._settings.timeout_s:g} s" if late.is_set() else why(exc)
             raise AwayError(f"Expected: an answer of {self._parts.hostname}. Received: {told}.") from exc
         finally:

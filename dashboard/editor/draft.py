@@ -89,7 +89,8 @@ class StaleError(DataError):
 def begun(state: State | None) -> Draft:
     """Return a first draft: what a device says of its planogram, as far as it does.
 
-    A device does not say what belongs into a slot, only what stands there; where that is right, it is known.
+    An older agent does not say what belongs into a slot, only what stands there; where that is right, it is
+    known.
     """
     if state is None:
         return Draft()
@@ -100,7 +101,8 @@ def begun(state: State | None) -> Draft:
     slots = []
     for name, quad in list(state.planogram.slots.items())[:1000]:
         seen = state.slots.get(name)
-        label = seen.label if seen and seen.state == "present" else None
+        stands = seen.label if seen and seen.state == "present" else None
+        label = (state.planogram.products or {}).get(name, stands)
         slots.append(DraftSlot(id=name, quad=quad, product=label if label in known and label else ""))
     plan = state.planogram
     return Draft(

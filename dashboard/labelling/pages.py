@@ -156,7 +156,7 @@ class Desk:
     def _wrong(self, device: DeviceTopics, slot: str, identity: Identity) -> bool:
         """Queue a slot with its picture where there is one; return whether there is."""
         found = self._site.queries.device(device.store, device.device)
-        text, health = found if found is not None else (None, None)
+        text, health, _ = found if found is not None else (None, None, None)
         if text is None:
             raise HTTPException(404)
         state = State.model_validate(text)

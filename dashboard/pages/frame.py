@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from dashboard.accounts.gate import identity_of, inner_path, root_of
 from dashboard.accounts.identity import Role
 from dashboard.pages import assets, language
-from dashboard.pages.clock import at, span
+from dashboard.pages.clock import at, hours, span
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -52,6 +52,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
         is_admin=role is not None and role.includes(Role.ADMIN),
         at=at,
         span=lambda seconds: span(spoken, seconds),
+        open_hours=lambda week: hours(spoken, week),
         **values,
     )
     return HTMLResponse(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from dashboard.availability import TYPES, read
+from dashboard.availability import TYPES, Reading, read
 from dashboard.pages import timeline
-from dashboard.pages.timeline import Span
+from dashboard.pages.timeline import Change, Opening, Span
 from dashboard.queries import Queries
 from edge_agent.contracts import events
 
@@ -26,11 +26,12 @@ class History:
     title: str
     gtin: str
     spans: list[Span]
+    opening: Opening
 
     @property
     def figures(self) -> timeline.Figures:
         """Its sums."""
-        return timeline.figures(self.spans)
+        return timeline.figures(self.spans, self.opening)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Wanted:
         device: Of one device; None is all.
         since: From when on.
         until: Until when.
+        opening: Which time counts.
     """
 
     store: str
@@ -52,6 +54,7 @@ class Wanted:
     until: datetime
     name: str | None = None
     device: str | None = None
+    opening: Opening = timeline.ALWAYS
 
 
 def histories(queries: Queries, wanted: Wanted) -> list[History]:
@@ -72,13 +75,30 @@ def _of_device(queries: Queries, wanted: Wanted, device: str, state: dict[str, A
     items = {one["name"]: one for one in _items(state, wanted.about)}
     if wanted.name is not None:
         items = {name: one for name, one in items.items() if name == wanted.name}
-    if not items:
+    if not items and wanted.name is None:
         return
-    bodies = queries.told(events.source(wanted.store, device), TYPES, wanted.since, wanted.until)
+    bodies = list(queries.told(events.source(wanted.store, device), TYPES, wanted.since, wanted.until))
     reading, shelf = read(bodies, state, wanted.since, wanted.until), str(state.get("shelf", ""))
+    if not items:
+        yield from _gone(bodies, reading, wanted, device)
     for name, one in items.items():
         spans = reading.spans(events.subject(shelf, wanted.about, name), wanted.since, wanted.until)
-        yield History(device, shelf, name, one["title"], one["gtin"], spans)
+        yield History(device, shelf, name, one["title"], one["gtin"], spans, wanted.opening)
+
+
+def _gone(bodies: list[dict[str, Any]], reading: Reading, wanted: Wanted, device: str) -> Iterator[History]:
+    """Yield what was told of something that the snapshot no longer has."""
+    for about, told in reading.changes.items():
+        _, shelf, *place = about.split("/") if about.count("/") > 1 else ("", "")
+        if place != [wanted.about, wanted.name]:
+            continue
+        # On no planogram any more: what came after its last event nobody knows.
+        alone = Reading({about: [*told, Change(told[-1].at, timeline.UNKNOWN)]}, reading.blind)
+        named = [body["data"].get("product") for body in bodies if body.get("subject") == about]
+        product = named[-1] if named and isinstance(named[-1], dict) and wanted.about == "product" else {}
+        title, gtin = str(product.get("name") or wanted.name), str(product.get("gtin") or "")
+        spans = alone.spans(about, wanted.since, wanted.until)
+        yield History(device, shelf, str(wanted.name), title, gtin, spans, wanted.opening)
 
 
 def _items(state: dict[str, Any], about: About) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """What a store's open pages are told, live: read and encoded once for all of them, and only what changed.
 
 A page gets everything once (`begin`, `device`..., `event`..., `link`) and from then on `change`: of a
-device's snapshot and health what is different, as a JSON merge patch (RFC 7396). One that was too slow
-for many changes gets everything anew.
+device's snapshot and health what is different, as a JSON merge patch (RFC 7396); or that it is `gone`. One
+that was too slow for many changes gets everything anew.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class _View:
         self._store, self._queries = store, queries
         self._changes: deque[bytes] = deque(maxlen=_KEPT)
         self._devices: dict[str, Json] = {}
-        self._texts: dict[str, tuple[str | None, str | None]] = {}
+        self._texts: dict[str, tuple[str | None, ...]] = {}
         self._events: deque[bytes] = deque(maxlen=_EVENTS)
         self._after = -1
         self._link = b""
@@ -65,18 +65,30 @@ class _View:
         """Read what is new, of some devices or of all; return what to tell pages."""
         news = self._queries.news(self._store, sources, self._after, _EVENTS)
         self._after = news.last
-        told = [self._changed(*device) for device in news.devices]
+        told = self._gone(sources, {device for device, *_ in news.devices})
+        told += [self._changed(*device) for device in news.devices]
         events = [_event("event", row) for row in news.events]
         self._events.extend(events)
         return [change for change in told if change] + events
 
-    def _changed(self, device: str, state: str | None, health: str | None) -> bytes:
-        if self._texts.get(device) == (state, health):
+    def _gone(self, sources: set[str] | None, there: set[str]) -> list[bytes]:
+        """Forget devices that were asked for and are there no more."""
+        asked = self._devices if sources is None else {source.split("/")[-1] for source in sources}
+        gone = [device for device in asked if device in self._devices and device not in there]
+        for device in gone:
+            del self._devices[device], self._texts[device]
+        return [_event("gone", {"device": device}) for device in gone]
+
+    def _changed(self, device: str, *texts: str | None) -> bytes:
+        if self._texts.get(device) == texts:
             return b""
-        self._texts[device] = (state, health)
+        self._texts[device] = texts
         before = self._devices.get(device)
+        state, health, heard = texts
         now = {
-            name: json.loads(text) if text else None for name, text in (("state", state), ("health", health))
+            "state": json.loads(state) if state else None,
+            "health": json.loads(health) if health else None,
+            "heard": heard,
         }
         self._devices[device] = now
         if before is None:
@@ -144,7 +156,7 @@ class Live:
         return sum(len(view.pages) for view in self._views.values())
 
     async def stream(self, store: str, allowed: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
-        """Yield what is there now, and then whatever changes, until the reader may see it no more.
+        """Yield what is there now and then what changes, while the reader may see it and the server goes on.
 
         Args:
             store: Which store.
@@ -156,10 +168,11 @@ class Live:
                 page.wake.clear()
                 if view.keeper is not None and view.keeper.done():
                     view.keeper.result()
+                    return
                 number, fresh = view.number, view.since(page.number)
-                if fresh:
-                    page.number = number
-                    yield fresh
+                page.number = number
+                # Also where there is nothing to tell: only who is written to is found to be gone.
+                yield fresh or b":\n\n"
 
     @contextlib.contextmanager
     def _open(self, store: str) -> Iterator[tuple[_View, _Page]]:
@@ -181,10 +194,10 @@ class Live:
                     view.keeper.cancel()
 
     async def _keep(self, store: str, view: _View) -> None:
-        """Read what is new as soon as it is, and now and then without word: others may record, too."""
+        """Read what is new, as soon as it is and now and then without word: others may record, too."""
         sources: set[str] | None = None
         with self._hub.listening(store) as news:
-            while True:
+            while not self._hub.closed:
                 told, database = [], True
                 try:
                     told = await run_in_threadpool(view.read, sources)

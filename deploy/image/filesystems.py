@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _CONFIG = """\
     }
 """
 """Ours, so that every machine makes the same file system."""
+_MTOOLS = {"MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": os.devnull, "TZ": "UTC"}
+"""The user's own settings of mtools are none of ours."""
 
 
 def unpacked(tars: Sequence[Path], into: Path, excluded: Sequence[str] = ()) -> None:
@@ -157,38 +160,49 @@ def fat(place: Place, files: Mapping[str, Path | bytes], room: Path) -> None:
     run(["dd", f"if={alone}", f"of={place.image}", *into])
 
 
-def written(image: Path, files: Mapping[str, Path | bytes], *, epoch: int, offset: int = 0) -> None:
+def written(
+    image: Path, files: Mapping[str, Path | bytes], *, epoch: int | None = None, offset: int = 0
+) -> None:
     """Put files onto a FAT file system, in place of those of the same name.
 
     Args:
         image: A file, or a drive.
         files: What is put, by name.
-        epoch: Their time, seconds since 1970.
+        epoch: Their time, seconds since 1970; None: as it is.
         offset: Where the file system begins, in bytes.
 
     Raises:
         DataError: There is no FAT file system, or it is full.
     """
     drive = f"{image}@@{offset}"
-    settings = {"SOURCE_DATE_EPOCH": str(epoch), "MTOOLS_SKIP_CHECK": "1", "TZ": "UTC"}
-    room = image.with_name(f".{image.name}.file")
+    settings = _MTOOLS if epoch is None else _MTOOLS | {"SOURCE_DATE_EPOCH": str(epoch)}
     made: set[str] = set()
-    for name in sorted(files):
-        for parent in reversed(list(Path(name).parents)[:-1]):
-            if parent.as_posix() not in made:
-                made.add(parent.as_posix())
-                run(["mmd", "-D", "s", "-i", drive, f"::{parent.as_posix()}"], environment=settings)
-        content = files[name]
-        source = content if isinstance(content, Path) else room
-        if isinstance(content, bytes):
-            room.write_bytes(content)
-        stamped = source.stat()
-        os.utime(source, (epoch, epoch))
-        try:
-            run(["mcopy", "-m", "-D", "o", "-i", drive, str(source), f"::{name}"], environment=settings)
-        finally:
-            os.utime(source, ns=(stamped.st_atime_ns, stamped.st_mtime_ns))
-    room.unlink(missing_ok=True)
+    # For its owner alone: a device's key may be among the files.
+    with tempfile.TemporaryDirectory() as room:
+        for name in sorted(files):
+            for parent in reversed(list(Path(name).parents)[:-1]):
+                folder = parent.as_posix()
+                if folder not in made and not _has(drive, folder, settings):
+                    run(["mmd", "-i", drive, f"::{folder}"], environment=settings)
+                made.add(folder)
+            content = files[name]
+            source = content if isinstance(content, Path) else Path(room) / "file"
+            if isinstance(content, bytes):
+                source.write_bytes(content)
+            stamped = source.stat()
+            if epoch is not None:
+                os.utime(source, (epoch, epoch))
+            try:
+                run(["mcopy", "-m", "-D", "o", "-i", drive, str(source), f"::{name}"], environment=settings)
+            finally:
+                os.utime(source, ns=(stamped.st_atime_ns, stamped.st_mtime_ns))
+
+
+def _has(drive: str, folder: str, settings: Mapping[str, str]) -> bool:
+    """Return whether a FAT file system has a folder."""
+    command = [program("mdir"), "-b", "-i", drive, f"::{folder}"]
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, **settings})
+    return done.returncode == 0
 
 
 def read(image: Path, name: str, *, offset: int = 0) -> bytes | None:
@@ -203,7 +217,5 @@ def read(image: Path, name: str, *, offset: int = 0) -> bytes | None:
         DataError: mtools are missing.
     """
     command = [program("mtype"), "-i", f"{image}@@{offset}", f"::{name}"]
-    done = subprocess.run(
-        command, capture_output=True, check=False, env={**os.environ, "MTOOLS_SKIP_CHECK": "1"}
-    )
+    done = subprocess.run(command, capture_output=True, check=False, env=os.environ | _MTOOLS)
     return None if done.returncode else done.stdout

@@ -15,6 +15,8 @@ BOOT = "SHELFBOOT"
 USER_ID = 990
 DEVICE = units.Device(console=True)
 GROW = "shelfkit-grow.service"
+LOADER_ENTRY = "loader/entries/shelf.conf"
+"""On the boot partition: what is started; its last line is what the kernel is told."""
 ENABLED = (units.LAUNCHED, units.UPDATER, units.PROVISION)
 LEFT_OUT = (
     "./boot/*",
@@ -136,7 +138,7 @@ def loader(board: Board, seed: str, title: str) -> dict[str, bytes]:
     entry = [f"title {title}", "linux /vmlinuz", "initrd /initrd.img", f"options {command_line(board, seed)}"]
     return {
         "loader/loader.conf": b"timeout 0\ndefault shelf.conf\neditor no\n",
-        "loader/entries/shelf.conf": ("\n".join(entry) + "\n").encode(),
+        LOADER_ENTRY: ("\n".join(entry) + "\n").encode(),
     }
 
 

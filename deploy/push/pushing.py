@@ -69,12 +69,14 @@ class Pushed:
     Attributes:
         moved: Bytes of components that went over the network this time.
         applied: Files of the device that were new.
+        trial: The device had another release, which stays until this one has proven itself.
     """
 
     release: Release
     target: Target
     moved: int
     applied: tuple[str, ...]
+    trial: bool
 
 
 def probe(ssh: Ssh, layout: Layout) -> Target:
@@ -141,7 +143,7 @@ def push(
             (room / file).touch(mode=0o600)
             (room / file).write_bytes(content)
             ssh.upload(room / file, f"{staged}/boot/{file}")
-    ssh.script(
+    said = ssh.script(
         resources("deploy.push").joinpath("install.sh").read_text(encoding="utf-8"),
         staged,
         data,
@@ -153,7 +155,7 @@ def push(
         what=f"to install release {release.number}",
         root=not layout.below,
     )
-    return Pushed(release, there, moved, tuple(changed))
+    return Pushed(release, there, moved, tuple(changed), "on trial" in said.splitlines())
 
 
 def _missing(made: Payload, there: Target) -> dict[str, Path]:
@@ -178,8 +180,11 @@ def _changed(files: Mapping[str, bytes], there: Target) -> dict[str, bytes]:
 
 
 _ROOM = r"""
+set -eu
 umask 077
-if [ -e "$1" ] && { [ -L "$1" ] || [ ! -O "$1" ]; }; then echo "$1 belongs to somebody else" >&2; exit 1; fi
-mkdir -p -- "$1"
+mkdir -p -- "$(dirname "$1")"
+[ -e "$1" ] || mkdir -- "$1"
+# Looked at once it is there: nobody else can take away or replace what is ours.
+if [ -L "$1" ] || [ ! -d "$1" ] || [ ! -O "$1" ]; then echo "$1 belongs to somebody else" >&2; exit 1; fi
 chmod 700 -- "$1"
 """

@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 
 PYTHON = "3.11"
 """Of the devices. Another one cannot read what this one has compiled, and compiles by itself."""
-_TAG = "cpython-311"
+TAG = "cpython-311"
 
 
 def cached(name: str) -> str:
     """Return where Python looks for what it has compiled of a module."""
     path = PurePosixPath(name)
-    return (path.parent / "__pycache__" / f"{path.stem}.{_TAG}.pyc").as_posix()
+    return (path.parent / "__pycache__" / f"{path.stem}.{TAG}.pyc").as_posix()
 
 
 def with_bytecode(files: Mapping[str, Path], room: Path) -> dict[str, Path]:

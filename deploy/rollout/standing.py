@@ -36,7 +36,7 @@ def folded(member: Member, view: View, rollout: Rollout, now: datetime) -> Membe
     if heard.due is not None and now >= heard.due and not heard.graced and away(heard, view):
         heard = replace(heard, graced=True, due=None)
     elif heard.due is None and heard.graced and view.online:
-        heard = replace(heard, due=now + rollout.within)
+        heard = replace(heard, due=rollout.due(now))
     standing = _standing(heard, view, rollout, now)
     return heard if heard.standing == standing else replace(heard, standing=standing)
 
@@ -53,7 +53,7 @@ def _timed(member: Member, view: View, rollout: Rollout, now: datetime) -> Membe
         return member
     if member.phase in _BEGUN or _finished(member) or _told(member, view, rollout):
         return member
-    whole = now + rollout.within
+    whole = rollout.due(now)
     return replace(member, due=whole) if whole - member.due >= rollout.within / _TARDY else member
 
 
@@ -92,7 +92,8 @@ def _heard(member: Member, reported: Reported | None, rollout: Rollout) -> Membe
 
 
 def _standing(member: Member, view: View, rollout: Rollout, now: datetime) -> Standing:
-    if view.left_out and member.phase != UpdatePhase.COMMITTED:
+    if view.left_out:
+        # Also where it has committed: somebody brings it back, and must not be told the contrary.
         return Standing.LEFT_OUT
     # Who is told nothing, because the rollout does not run, cannot be late.
     asked = rollout.state == State.RUNNING or member.phase in _BEGUN

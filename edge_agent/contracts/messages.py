@@ -40,12 +40,16 @@ class ModelState(Message):
 
 
 class PlanogramState(Message):
-    """The planogram in use: enough for a consumer to draw the shelf to scale."""
+    """The planogram in use: enough for a consumer to draw the shelf to scale.
+
+    `products` is which product belongs into a slot; an older agent does not say.
+    """
 
     sha256: Text
     width: Side
     height: Side
     slots: dict[SlotId, Quad]
+    products: dict[SlotId, Label] | None = None
 
 
 class CameraState(Message):
@@ -211,13 +215,17 @@ class Desired(Message):
 
 
 class Reported(Message):
-    """How far a device is: retained. `good` is the release that it falls back to."""
+    """How far a device is: retained.
+
+    `good` is the release that it falls back to, `previous` the good one before: it is on the disk still.
+    """
 
     rollout: str | None = None
     attempt: int | None = None
     release: int | None = None
     phase: UpdatePhase
     good: int | None = None
+    previous: int | None = None
     reason: str | None = None
     boot_id: str | None = None
     time: Timestamp | None = None

@@ -80,7 +80,10 @@ Environment=PYTHONFAULTHANDLER=1
 {_output(device)}
 # The agent pings after each frame, from the loop that judges frames.
 WatchdogSec=60
-TimeoutStartSec=180
+# Of each step of the start, as the agent tells of them: on a slow card, or where a program imitates the
+# processor, to load its libraries alone takes minutes. Two starts that hang end before the updater's
+# patience does.
+TimeoutStartSec=300
 TimeoutStopSec=20
 Restart=always
 RestartSec=3
@@ -173,7 +176,7 @@ RemainAfterExit=yes
 ExecStart={device.update} agent provision --boot {device.boot} --data {device.releases} --user {device.user}
 StandardOutput=journal+console
 StandardError=journal+console
-TimeoutStartSec=180
+TimeoutStartSec=600
 UMask=0077
 
 [Install]

@@ -164,7 +164,7 @@ class Updater:
 
     def _tell(self, report: Report, now: Moment) -> None:
         try:
-            self._exchange.tell(report, now)
+            self._exchange.tell(replace(report, previous=state.load(self.place).previous), now)
         except DeviceError as exc:
             log.warning("%s", exc)
 

@@ -19,6 +19,7 @@ from dashboard.accounts.identity import Role
 from dashboard.accounts.people import utc_now
 from dashboard.accounts.records import Accounts
 from dashboard.accounts.tables import beside
+from edge_agent.contracts.messages import Health
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Link, Publication
 from tests.brokers import Mosquitto, free_port
@@ -103,8 +104,9 @@ def snapshot(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
 
 
 def health(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    """Return the golden health with changes."""
+    """Return the golden health with changes, in the contract's words."""
     value: dict[str, Any] = json.loads((GOLDEN / "health.v1.json").read_text())
+    assert set(changes) <= set(Health.model_fields), changes
     return value | {"time": moment()} | changes
 
 

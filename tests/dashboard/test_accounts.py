@@ -468,3 +468,11 @@ def test_the_address_of_accounts() -> None:
         "sqlite:///kit.accounts.sqlite",
         "sqlite:////var/kit.accounts.sqlite",
     ]
+
+
+def test_a_name_that_no_database_takes_is_a_wrong_name(postgres_url: str) -> None:
+    accounts = Accounts(postgres_url)
+    assert not accounts.people.right("admin\0", PASSWORD)
+    accounts.audit.note("admin\0", "login-failed", "", "10.0.0.1", NOW)
+    assert accounts.audit.page(None, 1)[0]["who"] == "admin"
+    accounts.close()

@@ -17,13 +17,18 @@ import schemathesis
 import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 from schemathesis.specs.openapi.checks import positive_data_acceptance
+from starlette.applications import Starlette
 
+from dashboard.accounts.gate import Access
+from dashboard.accounts.people import utc_now
+from dashboard.accounts.records import Accounts
 from dashboard.api import answers, document
 from dashboard.batch import Batch
 from dashboard.store import Arrival, Store
 from dashboard.web import Hub, build_app
 from edge_agent.contracts import events
 from edge_agent.contracts.events import Kind
+from tests.dashboard.pages import Visitor
 from tests.dashboard.stored import note, put
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -218,7 +223,8 @@ def test_metrics(get: Ask) -> None:
     found = metrics(get)
     expected = {
         "shelfkit_events_recorded_total": len(Kind) + 1,
-        "shelfkit_events_lost_total": 0,
+        "shelfkit_events_lost": 0,
+        "shelfkit_events_refused": 0,
         "shelfkit_events_unacknowledged": 3,
         "shelfkit_devices:online": 1,
         "shelfkit_devices:offline": 1,
@@ -238,9 +244,25 @@ def test_openapi_is_served_and_its_schemas_are_schemas(get: Ask) -> None:
 def test_every_answer_is_what_openapi_says(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'store.sqlite'}")
     fill(store)
-    app = build_app(store, Hub(), lambda: True)
-    described = schemathesis.openapi.from_asgi("/api/v1/openapi.json", app)
+    answers_as_told(build_app(store, Hub(), lambda: True), {})
+    store.close()
 
+
+@pytest.mark.slow
+def test_every_answer_to_a_token_is_what_openapi_says(filled: Store) -> None:
+    access = Access(Accounts())
+    app = build_app(filled, Hub(), lambda: True, access)
+    token = access.accounts.tokens.make("reader", "admin", utc_now())
+    answers_as_told(app, {"Authorization": f"Bearer {token}"})
+    refused = Visitor(app).get("/api/v1/stores")
+    described = document()["paths"]["/api/v1/stores"]["get"]["responses"]["401"]["content"]
+    assert (refused.status_code, refused.headers["content-type"]) == (401, *described)
+    jsonschema.validate(refused.json(), document()["components"]["schemas"]["Problem"])
+
+
+def answers_as_told(app: Starlette, headers: dict[str, str]) -> None:
+    """Ask whatever the document lets one ask."""
+    described = schemathesis.openapi.from_asgi("/api/v1/openapi.json", app, headers=headers)
     seen = 0
     quick = hypothesis.settings(
         max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
@@ -253,12 +275,11 @@ def test_every_answer_is_what_openapi_says(tmp_path: Path) -> None:
         def answer(case: Any) -> None:  # noqa: ANN401 - schemathesis' own
             # How EPCIS names places goes beyond a schema: one of two, and a check digit.
             beyond = [positive_data_acceptance] if case.path.endswith("/epcis") else []
-            case.call_and_validate(excluded_checks=beyond)
+            case.call_and_validate(excluded_checks=beyond, headers=headers)
 
         answer()
         seen += 1
     assert seen == len(document()["paths"])
-    store.close()
 
 
 def test_grafana_names_only_metrics_that_there_are(get: Ask) -> None:

@@ -63,7 +63,8 @@ class Shop:
 
     def note(self, number: int) -> None:
         state = json.dumps(snapshot(last=number))
-        latest = {SOURCE: {"store": "0417", "device": "cam-12-01", "state": state}}
+        latest: dict[str, dict[str, str | None]] = {}
+        latest[SOURCE] = {"store": "0417", "device": "cam-12-01", "state": state}
         with self._store.writing() as connection:
             self._store.take(connection, Batch(latest=latest), datetime.now(UTC))
         self.hub.changed({SOURCE, "/stores/other/devices/x"})
@@ -120,6 +121,19 @@ def test_a_page_that_was_away_for_long_gets_everything_anew(tmp_path: Path) -> N
             assert kinds(await anext(slow)) == ["begin", "device", "link"]
 
     asyncio.run(visit())
+    shop.close()
+
+
+def test_a_server_that_ends_lets_its_pages_go(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+
+    async def visit() -> list[bytes]:
+        stream = shop.open()
+        await until(stream, 0)
+        shop.hub.close()
+        return [told async for told in stream]
+
+    assert asyncio.run(visit()) == []
     shop.close()
 
 

@@ -10,15 +10,17 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import Page, expect
 
 from dashboard.pages import assets, language
+from dashboard.queries import Queries
 from dashboard.store import Store
 from dashboard.web import Hub, build_app
 from edge_agent.mqtt import Publication
 from tests.brokers import Mosquitto, subscribed
 from tests.dashboard.conftest import Opener
-from tests.dashboard.pages import Dashboard, arrived, health, open_shop, publish, snapshot
+from tests.dashboard.pages import Dashboard, arrived, health, moment, open_shop, publish, snapshot
 from tests.dashboard.test_recorder import TOPICS, event
 
 Get = Callable[[str], httpx.Response]
@@ -27,7 +29,7 @@ Get = Callable[[str], httpx.Response]
 @pytest.fixture
 def get(store: Store) -> Get:
     """Ask the application itself, without a server."""
-    transport = httpx.ASGITransport(build_app(store, Hub(), lambda: True))
+    transport = httpx.ASGITransport(build_app(store, Hub(), lambda: True), raise_app_exceptions=False)
 
     async def ask(path: str) -> httpx.Response:
         async with httpx.AsyncClient(transport=transport, base_url="http://kit") as client:
@@ -141,6 +143,25 @@ def test_a_browser_shows_the_shelf_live(mosquitto: Mosquitto, page: Page) -> Non
         expect(page.locator(".alarm")).to_contain_text("The device is cut off.")
 
 
+@pytest.mark.browser
+@pytest.mark.broker
+def test_a_device_that_says_nothing_for_a_while_is_no_longer_trusted(
+    mosquitto: Mosquitto, shop: Dashboard, page: Page
+) -> None:
+    """It hangs, and its connection stands: its status is online all the time."""
+    expect(page.locator(".alarm")).not_to_contain_text("nothing")
+    engine = sa.create_engine(shop.database)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE device SET heard = :then"), {"then": moment(240)})
+    engine.dispose()
+    page.reload()
+    expect(page.locator(".alarm")).to_contain_text("The device has said nothing for a while.")
+    expect(page.locator("[data-device]")).to_have_class("shelf doubtful")
+    with subscribed(mosquitto.address, client_id="device") as device:
+        publish(device, TOPICS.health, health())
+        expect(page.locator(".alarm")).not_to_contain_text("nothing")
+
+
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.broker
@@ -200,7 +221,7 @@ def test_words_from_the_wire_are_words_and_never_markup(
         slots = {"A3": {"state": "misplaced", "label": label, "stale": False}}
         publish(device, TOPICS.state, snapshot(products=[product], model=model, slots=slots))
         versions = {"agent": evil, "model": evil}
-        publish(device, TOPICS.health, health(versions=versions, safe_mode=evil, update_phase=evil))
+        publish(device, TOPICS.health, health(versions=versions, safe_mode=evil))
         body = json.loads(event(1))
         body["data"] |= {"label": label, "product": {"label": label, "name": evil}, "model": model}
         device.publish(Publication(TOPICS.event("restocked"), json.dumps(body).encode()))
@@ -390,3 +411,17 @@ def messages(stream: httpx.Response) -> Iterator[tuple[str, Any]]:
             kind = value
         elif name == "data":
             yield kind, json.loads(value)
+
+
+def test_what_nobody_foresaw_is_a_page_of_ours(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_queries: object) -> None:
+        message = "of no kind that anybody foresaw"
+        raise ZeroDivisionError(message)
+
+    monkeypatch.setattr(Queries, "overview", fails)
+    monkeypatch.setattr(Queries, "stores", fails)
+    page = get("/")
+    assert (page.status_code, page.headers["x-frame-options"]) == (500, "DENY")
+    assert "Something went wrong." in page.text
+    answer = get("/api/v1/stores")
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")

@@ -2,23 +2,28 @@
 
 import json
 import sys
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
 
+from deploy.broker import OPERATOR
 from deploy.provision import files
-from deploy.run import Device, findings, told
+from deploy.run import RUN, Device, findings, told
+from deploy.service import tls_of
 from edge_agent.contracts import events, messages
+from edge_agent.contracts.address import Address
 from edge_agent.contracts.errors import DeviceError
 from edge_agent.contracts.messages import Availability, CameraState, Health, ModelState, PlanogramState, State
-from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.mqtt import Notice, Publication, Received
+from edge_agent.contracts.topics import ROOT, DeviceTopics
+from edge_agent.mqtt import Link, Notice, Publication, Received
 from edge_agent.provision import provisioned
+from tests.brokers import received, subscribed
 from tests.conftest import Kit
 from tests.deploy.fleets import fleet_with_device
-from tests.deploy.stores import DEVICE, STORE, Store, process, worked
+from tests.deploy.stores import DEVICE, STORE, Store, hear, process, worked
 
 TOPICS = DeviceTopics(STORE, DEVICE)
 NOW = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
@@ -123,18 +128,23 @@ def applied(store: Store, bundle: Path) -> Path:
     return data / "device" / "device.yaml"
 
 
-def others_come_in(store: Store) -> None:
-    """Another operator leaves whoever follows a device alone; the same one once more does not."""
+@pytest.mark.broker
+def test_another_operator_leaves_it_alone_and_the_same_one_ends_it(tmp_path: Path, kit: Kit) -> None:
+    store = Store(tmp_path, kit)
     assert "fleet service bert" in store.run("--operator", "bert", code=3).stderr
-    with store.running("--patience", 120) as first:
-        assert first.stderr is not None
-        assert any("works and answers" in line for line in first.stderr)
-        assert worked(
-            store.run("--operator", "anna", "--patience", 120, "--follow", 0, "--json"), silent=True
-        )
+
+    def comes_in(name: str) -> AbstractContextManager[Link]:
+        address = Address("localhost", store.port, tls_of(store.fleet, name), encrypted=True)
+        return subscribed(address, f"{ROOT}/#", client_id=name)
+
+    with store.broker(), store.running("--patience", 120) as first:
+        hear(first, "waiting for")
+        with comes_in("anna") as anna, comes_in(OPERATOR) as rollouts:
+            anna.publish(Publication(TOPICS.command("ping"), b"{}"))
+            assert received(rollouts, 1)[0].topic == TOPICS.command("ping")
         assert first.poll() is None
-        assert worked(store.run("--patience", 120, "--follow", 0, "--json"), silent=True)
-        assert "another program" in first.communicate(timeout=60)[1]
+        with comes_in(RUN):
+            assert "another program" in first.communicate(timeout=60)[1]
     assert first.returncode == 8
 
 
@@ -149,7 +159,6 @@ def test_a_device_is_waited_for_asked_and_followed(tmp_path: Path, kit: Kit, bun
         assert "nothing of it" in store.run("--patience", 2, code=7).stderr
         with process(tmp_path / "agent.log", *agent, "--config", str(config)):
             done = store.run("--patience", 120, "--follow", 4, "--json")
-            others_come_in(store)
     assert worked(done)
     lines = done.stdout.splitlines()
     assert "shelfkit.device.device-started.v1" in {json.loads(line)["type"] for line in lines}

@@ -16,7 +16,7 @@ from edge_agent.contracts.times import rfc3339
 from tests.conftest import Kit
 from tests.deploy.flash.images import SIZE, make_image, on_boot
 from tests.deploy.runtimes import installed_runtime
-from tests.deploy.stores import DEVICE, Store, worked
+from tests.deploy.stores import DEVICE, Store, hear, worked
 from tests.machines import Machine
 from tests.sshd import SshServer
 
@@ -104,8 +104,7 @@ def test_a_drive_is_flashed_carried_to_the_machine_and_followed(site: Site, tmp_
     told = ("--image", image, "--drive", drive, "--yes")
     assert "--allow-file" in site.store.run(*told, code=7).stderr
     with site.store.running(*told, "--allow-file", "--patience", 240, "--follow", 3, "--json") as waiting:
-        assert waiting.stderr is not None
-        assert any("waiting for" in line for line in waiting.stderr)
+        hear(waiting, "waiting for")
         boot = site.machine.shared / "boot"
         boot.mkdir()
         names = (

@@ -60,6 +60,20 @@ def stocked(link: Link, level: str) -> None:
     publish(link, DEVICE.state, snapshot(products=[product], slots={}, camera={"faults": []}))
 
 
+def spoken(bus: Link, ending: str) -> str:
+    """Return the first id on the broker that ends so: what was under way may have come twice."""
+    while True:
+        (heard,) = received(bus, 1, 30)
+        identity = str(json.loads(heard.payload)["id"])
+        if identity.endswith(ending):
+            return identity
+
+
+def letters(box: Letterbox) -> dict[str, str]:
+    """Return the subjects of letters by their id: what was under way may have come twice."""
+    return {letter["message-id"]: letter["subject"] for _, letter in box.letters}
+
+
 @pytest.mark.broker
 def test_it_is_told_once_whatever_dies(mosquitto: Mosquitto, tmp_path: Path) -> None:
     topics = DeviceTopics("+", "+").alert("+")
@@ -77,14 +91,14 @@ def test_it_is_told_once_whatever_dies(mosquitto: Mosquitto, tmp_path: Path) -> 
         stocked(device, "out")
         shop.start()
         hook.wait(1)
-        (heard,) = received(bus, 1, 30)
+        heard = spoken(bus, ".opened")
         until(lambda: len(box.letters) == 1)
         shop.end(signal.SIGKILL)
         shop.start()
         hook.wait(3)
         stocked(device, "ok")
-        (again,) = received(bus, 1, 30)
-        until(lambda: len(box.letters) == 2)
+        again = spoken(bus, ".resolved")
+        until(lambda: len(letters(box)) == 2)
         hook.wait(4)
         publish(device, DEVICE.health, {"status": "offline"})
         hook.wait(5)
@@ -92,9 +106,9 @@ def test_it_is_told_once_whatever_dies(mosquitto: Mosquitto, tmp_path: Path) -> 
     ids = [asked.headers["webhook-id"] for asked in hook.asked]
     opened, closed, cut = dict.fromkeys(ids)
     assert ids == [opened] * 3 + [closed, cut]
-    assert (json.loads(heard.payload)["id"], json.loads(again.payload)["id"]) == (opened, closed)
+    assert (heard, again) == (opened, closed)
     assert closed == opened.replace(".opened", ".resolved")
-    assert [letter["subject"].split(":")[0] for _, letter in box.letters] == ["Alert", "Over"]
+    assert [subject.split(":")[0] for subject in letters(box).values()] == ["Alert", "Over"]
     store = Store(shop.database)
     assert sorted((row["channel"], row["state"]) for row in Book(store.engine).deliveries(0, 9)) == [
         ("bus", "sent"),
@@ -210,7 +224,7 @@ def test_the_rules_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_receiver_of_the_guide_knows_who_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = blocks("python")
-    assert len(code.splitlines()) <= 20
+    assert sum(bool(line.strip()) for line in code.splitlines()) < 20
     port = str(free_port())
     (tmp_path / "receiver.py").write_text(code.replace("8081", port))
     (tmp_path / "webhook.key").write_text(KEY)

@@ -5,10 +5,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dashboard.alerts.causes import Cause, Kind, causes_of
+from dashboard.alerts.deciding import Situation, decide
+from dashboard.alerts.rules import Rules
 from edge_agent.contracts import messages
 from edge_agent.contracts.messages import Health, State
+from tests.dashboard.alerts.files import rules_of
 from tests.dashboard.pages import GOLDEN
 
 TOLD = datetime(2026, 11, 23, 9, 14, 5, 120_000, tzinfo=UTC)
@@ -19,6 +24,9 @@ def golden(name: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     # What the recorder lets pass is what the contract says.
     messages.decode(State if name == "state" else Health, json.dumps(value | changes).encode())
     return value | changes
+
+
+PRODUCT = golden("state")["products"][0]
 
 
 def found(
@@ -91,3 +99,42 @@ def test_moments_are_by_our_clock() -> None:
     assert causes[Kind.EVENTS_WAITING].since == TOLD + ahead - timedelta(seconds=2)
     heard = TOLD + timedelta(days=1)
     assert found(None, golden("health", clock_synchronized=False), heard)[Kind.DEVICE_SILENT].since == heard
+
+
+absurd = st.one_of(
+    st.none(),
+    st.floats(),
+    st.integers(),
+    st.sampled_from([1e400, "nan", "inf", "-1e308", "1e-320", "12", "0001-01-01T00:00:00+14:00", 0]),
+    st.datetimes(timezones=st.timezones()).map(lambda at: at.isoformat()),
+)
+health = st.fixed_dictionaries(
+    {"status": st.sampled_from(["online", "offline", "stopped"])},
+    optional=dict.fromkeys(
+        ("time", "clock_offset_s", "outbox_age_s", "safe_mode", "update", "clock_synchronized"), absurd
+    ),
+)
+product = st.fixed_dictionaries({"state": st.sampled_from(["ok", "low", "out"]), "since": absurd})
+
+
+@pytest.fixture(scope="module")
+def every_kind(tmp_path_factory: pytest.TempPathFactory) -> Rules:
+    """A rule for each kind, which has to count opening hours for as long as may be."""
+    lines = [f"  - {{name: {kind}, kind: {kind}, after: 30d, hours: shop, to: till}}\n" for kind in Kind]
+    return rules_of(tmp_path_factory.mktemp("rules"), "".join(lines))
+
+
+@settings(max_examples=60)
+@given(health, st.lists(product, max_size=2), absurd)
+def test_no_device_can_end_it(
+    every_kind: Rules, told: dict[str, Any], products: list[dict[str, Any]], at: object
+) -> None:
+    """Also where it says more than the recorder lets pass."""
+    state = golden("state")
+    state |= {
+        "products": [PRODUCT | each for each in products],
+        "slots": {"A3": {"state": "unknown", "since": at}},
+    }
+    shelf, device = (json.loads(json.dumps(value)) for value in (state, told))
+    causes = causes_of("0417", "cam-12-01", shelf, device, None)
+    decide(Situation(every_kind, {}, [], TOLD), causes, [], lambda: "1")

@@ -7,8 +7,8 @@ import pytest
 
 from dashboard.alerts.causes import Kind
 from dashboard.alerts.channels import signing_keys
-from dashboard.alerts.hours import ALWAYS
 from dashboard.alerts.rules import read
+from dashboard.hours import ALWAYS
 from tests.dashboard.alerts.files import KEY, rules_of, written
 
 WHOLE = """

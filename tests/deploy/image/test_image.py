@@ -23,6 +23,7 @@ from deploy.image.boards import BOARDS
 from deploy.image.building import Plan, build
 from deploy.image.places import boot_partition
 from deploy.image.rootfs import command, key, own_mirrors, parts
+from deploy.release.bytecode import TAG
 from deploy.release.choosing import chosen
 from deploy.release.pack import pack
 from deploy.release.repository import Keys, Repository
@@ -164,6 +165,11 @@ def test_an_image_is_the_same_each_time_and_what_it_says(
     assert "WatchdogSec=60" in debugfs(root, "cat /etc/systemd/system/shelfkit-agent-launched.service")
     assert "tuf" in debugfs(root, "ls /opt/shelf")
     assert "numpy" not in debugfs(root, "ls /opt/shelf")
+    # What the system's Python would compile at each start, on a file system that is only read.
+    assert f"launcher.{TAG}.pyc" in debugfs(root, "ls /opt/shelf/edge_agent/update/__pycache__")
+    # Nobody comes to mend a shelf, and a data partition that did not grow is one.
+    assert "systemctl reboot" in debugfs(root, "cat /etc/systemd/system/emergency.service")
+    assert "shelfkit-grow" in debugfs(root, "ls /etc/systemd/system/data.mount.wants")
     # How packages came is no business of the device, and its identity is its own.
     assert "File not found" in _said(root, "stat /etc/apt/sources.list")
     assert "Size: 0" in debugfs(root, "stat /etc/machine-id")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.contracts import messages
 from edge_agent.contracts.errors import BundleError, DeviceError, ServiceError
 from edge_agent.contracts.release import Place
 from edge_agent.update import launcher, slots, state
@@ -235,3 +236,10 @@ def test_what_cannot_be_told_stops_nothing(shelf: Shelf) -> None:
     assert shelf.updater.told is None
     shutil.rmtree(shelf.place.reported)
     assert shelf.phase()[0] == Phase.ROLLED_BACK
+
+
+def test_the_good_release_before_is_told(shelf: Shelf) -> None:
+    state.save(shelf.place, replace(state.load(shelf.place), previous=1))
+    shelf.updater.tick()
+    told = messages.decode(messages.Reported, shelf.place.reported.read_bytes())
+    assert (told.good, told.previous) == (2, 1)
