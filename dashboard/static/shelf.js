@@ -34,7 +34,8 @@ export function patterns() {
   return draw("svg", { class: "patterns", width: 0, height: 0, "aria-hidden": "true" }, draw("defs", {}, lines, dots));
 }
 
-const parted = (text) => text.split(/[-_ ]+/).filter(Boolean).slice(0, LINES);
+// A unit stays beside its number: `1 l`.
+const parted = (text) => text.split(/[-_]+| +(?!\p{L}{1,2}$)/u).filter(Boolean).slice(0, LINES);
 
 function worded(state, slot, wanted) {
   if (state === "empty") return [...parted(wanted), t("slot.empty")];

@@ -130,7 +130,8 @@ def open_shop(link: Link) -> None:
         name: [[x, 80], [x + 110, 80], [x + 110, 300], [x, 300]]
         for name, x in {"A1": 50, "A2": 170, "A3": 290, "A4": 410, "A5": 530}.items()
     }
-    plan = {"sha256": "cd" * 32, "width": 1280, "height": 720, "slots": slots}
+    right = {"A1": "oat-drink", "A2": "oat-drink", "A3": "milk-1l", "A4": "milk-1l", "A5": "milk-1l"}
+    plan = {"sha256": "cd" * 32, "width": 1280, "height": 720, "slots": slots, "products": right}
     seen = {
         "A1": {"state": "present", "label": "oat-drink", "since": moment(9000), "stale": False},
         "A2": {"state": "empty", "label": "empty", "since": moment(1200), "stale": False},
