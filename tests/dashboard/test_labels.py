@@ -29,6 +29,7 @@ from tests.brokers import Mosquitto, subscribed
 from tests.conftest import write_device
 from tests.dashboard.conftest import Opener
 from tests.dashboard.pages import Dashboard, Visitor, arrived, hidden, open_shop, snapshot
+from tests.dashboard.stored import note
 from tests.dashboard.test_accounts import House
 from tests.edge_agent.agents import running
 
@@ -125,9 +126,8 @@ def test_a_folder_and_labels_that_are_there_already(queue: Queue, tmp_path: Path
     url = f"sqlite:///{tmp_path / 'd.sqlite'}"
     recorded = Store(url)
     oats = snapshot()["products"][0] | {"label": "oat-drink", "name": "Oat drink"}
-    with recorded.writing() as connection:
-        state = json.dumps(snapshot(products=[oats]))
-        recorded.note(connection, "/stores/0417/devices/cam-12-01", "0417", "cam-12-01", state=state)
+    state = json.dumps(snapshot(products=[oats]))
+    note(recorded, "/stores/0417/devices/cam-12-01", "0417", "cam-12-01", state=state)
     recorded.close()
     whole = ["labels", "export", "--files", str(tmp_path / "files"), "--out", str(tmp_path / "named")]
     done = CliRunner().invoke(command, [*whole, "--database", url])
