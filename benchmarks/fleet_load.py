@@ -9,6 +9,7 @@ exactly once; the script fails if not. It prints delays from the shelf to the ac
 """
 
 import asyncio
+import os
 import random
 import resource
 import statistics
@@ -34,7 +35,7 @@ from edge_agent.contracts.topics import DeviceTopics
 
 _SCRIPT = "fleet_load.py"
 _PER_STORE = 20
-_PATIENCE_S = 300.0
+_PATIENCE_S = 900.0
 app = new_app()
 
 
@@ -52,7 +53,10 @@ def main(
     with tempfile.TemporaryDirectory(prefix="fleet-") as name:
         folder = Path(name)
         database = postgres or f"sqlite:///{folder / 'recorder.sqlite'}"
+        # What else the machine did: others on it make every delay longer.
+        load = os.getloadavg()[0]
         figures = asyncio.run(_run(folder, database, devices, minutes * 60, Traffic(events_per_minute=rate)))
+    figures["load"] = {"before": load, "after": os.getloadavg()[0]}
     measured.tell(figures, result, script=_SCRIPT, at=datetime.now(tz=UTC))
     if figures["lost"] or figures["doubled"] or figures["gaps"]:
         raise GateError(f"Expected: every event once. Received: {figures}.")
@@ -92,14 +96,17 @@ async def _run(folder: Path, database: str, count: int, seconds: float, traffic:
             async with asyncio.TaskGroup() as tasks:
                 for device in fleet:
                     tasks.create_task(device.live(ending))
-                arrived = await _until(lambda: figures.connections >= count, _PATIENCE_S)
-                begun = time.monotonic()
-                tasks.create_task(_storms(broker, recorder, seconds))
-                await happen(fleet, traffic, begun + seconds, rng)
-                drained = await _until(lambda: all(item.acked == item.last for item in fleet), _PATIENCE_S)
-                ending.set()
-                for device in fleet:
-                    device.leave()
+                try:
+                    arrived = await _until(lambda: figures.connections >= count, _PATIENCE_S)
+                    begun = time.monotonic()
+                    tasks.create_task(_storms(broker, recorder, seconds))
+                    await happen(fleet, traffic, begun + seconds, rng)
+                    drained = await _until(lambda: all(one.acked == one.last for one in fleet), _PATIENCE_S)
+                finally:
+                    # Also where it failed: devices may miss that they are cancelled.
+                    ending.set()
+                    for device in fleet:
+                        device.leave()
         finally:
             recorder.kill()
     delays = sorted(figures.delays_s)

@@ -17,6 +17,7 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,9 @@ from deploy.fleet import Fleet
 from deploy.image import device
 from deploy.image.boards import BOARDS
 from deploy.image.building import Plan, build
-from deploy.image.filesystems import written
-from deploy.image.places import boot_partition
 from deploy.image.rootfs import cache_folder, rootfs
 from deploy.release.choosing import chosen
-from deploy.sim.machine import READY, Machine, drive, unpacked
+from deploy.sim.machine import READY, Machine, prepared
 from edge_agent.contracts import config
 from edge_agent.contracts.address import Address
 from edge_agent.contracts.topics import DeviceTopics
@@ -62,25 +61,30 @@ def installed(name: str) -> int:
     return sum(found.values())
 
 
+def processor_s() -> float:
+    """Return what this process and those that it waited for have had of a processor, in seconds."""
+    found = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return sum(item.ru_utime + item.ru_stime for item in found)
+
+
 def built(plan: Plan, out: Path) -> dict[str, Any]:
-    """Make the image, and say what that took."""
+    """Make the image, and say what that took: where there is other work, the processor tells more."""
     rootfs(plan.board, plan.cache, epoch=plan.epoch)
-    steps: dict[str, float] = {}
-    marks: list[tuple[str, float]] = []
-    before = resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF)
-    began = time.monotonic()
-    made = build(plan, out, lambda what: marks.append((what, time.monotonic())))
-    ended = time.monotonic()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF)
-    for (what, at), (_, then) in zip(marks, [*marks[1:], ("", ended)], strict=True):
-        steps[what] = round(then - at, 1)
-    processor = sum(
-        b.ru_utime + b.ru_stime - a.ru_utime - a.ru_stime for a, b in zip(before, after, strict=True)
-    )
+    marks: list[tuple[str, float, float]] = []
+
+    def mark(what: str) -> None:
+        marks.append((what, time.monotonic(), processor_s()))
+
+    made = build(plan, out, mark)
+    mark("end")
+    steps = {
+        what: [round(then - at, 1), round(spent - before, 1)]
+        for (what, at, before), (_, then, spent) in pairwise(marks)
+    }
     return {
-        "build_s": round(ended - began, 1),
-        "build_processor_s": round(processor, 1),
-        "build_steps_s": steps,
+        "build_s": round(marks[-1][1] - marks[0][1], 1),
+        "build_processor_s": round(marks[-1][2] - marks[0][2], 1),
+        "build_steps_s_and_processor_s": steps,
         "image_bytes": made.bytes,
         "image_raw_bytes": made.raw_bytes,
         "load_average": [round(value, 1) for value in os.getloadavg()],
@@ -90,9 +94,7 @@ def built(plan: Plan, out: Path) -> dict[str, Any]:
 def booted(plan: Plan, image: Path, name: str, room: Path) -> dict[str, Any]:
     """Boot it twice, and say how long that took to READY and to the first event."""
     fleet, entry = plan.fleet, plan.fleet.device(name)
-    raw = unpacked(image, room)
-    written(raw, dict(provision.files(fleet, name, datetime.now(UTC))), epoch=0, offset=boot_partition(raw))
-    drive(raw, room)
+    prepared(image, room, dict(provision.files(fleet, name, datetime.now(UTC))))
     broker = config.read(fleet.device_folder(name) / "device.yaml").value
     if broker is None:
         message = f"no device.yaml of {name}"

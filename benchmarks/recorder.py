@@ -11,8 +11,8 @@ counts when it is acknowledged. Each turn is a process of its own with an empty 
     naive       one commit for each event, everything else the same
 
 PostgreSQL is asked for by URL, and its tables are emptied. Both flush every commit to the disk. Beside the
-rate stands how many events a second of the recorder's CPU is enough for, its start included: on a machine
-that does something else, too, the rate says little. `load_before` tells whether it did.
+rate stands how many events a second of the recorder's CPU is enough for, over the same while: on a machine
+that does something else, too, the rate says little. `load` tells whether it did, before and after.
 """
 
 import contextlib
@@ -79,7 +79,7 @@ def main(
     figures = {
         "events": events_,
         "devices": devices,
-        "load_before": load,
+        "load": {"before": load, "after": os.getloadavg()[0]},
         "events_per_s": medians,
         "events_per_cpu_s": by_cpu_s,
         "ratios": {name: {"batch/naive": ways["batch"] / ways["naive"]} for name, ways in medians.items()},
@@ -101,7 +101,7 @@ def record(url: str, port: int, batch: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     store = Store(url)
     with _recorders_link(port) as link:
-        Recorder(link, store, lambda: None, batch).run(stopping)
+        Recorder(link, store, lambda _sources: None, batch).run(stopping)
     store.close()
 
 
@@ -125,17 +125,16 @@ def _turn(url: str, batch: int, inflight: int, each: int, devices: int) -> tuple
                 line = [sys.executable, __file__, "record", url, str(port), str(batch)]
                 process = subprocess.Popen(line)
                 try:
-                    rate = _rate(link, each * devices)
+                    return _rates(link, each * devices, process.pid)
                 finally:
                     process.terminate()
-                    _, _, used = os.wait4(process.pid, 0)
-                return rate, each * devices / (used.ru_utime + used.ru_stime)
+                    process.wait()
 
 
-def _rate(link: Link, total: int) -> float:
-    """Return acknowledged events a second, from the first acknowledgement to the last."""
+def _rates(link: Link, total: int, pid: int) -> tuple[float, float]:
+    """Return acknowledged events a second and a CPU second, from the first acknowledgement to the last."""
     upto: dict[str, int] = {}
-    first: tuple[float, int] | None = None
+    first: tuple[float, float, int] | None = None
     end = time.monotonic() + _PATIENCE_S
     while time.monotonic() < end:
         notice = link.notices.get(timeout=_PATIENCE_S)
@@ -143,10 +142,17 @@ def _rate(link: Link, total: int) -> float:
             continue
         upto[notice.topic] = messages.decode(Ack, notice.payload).upto
         done = sum(upto.values())
-        first = first or (time.perf_counter(), done)
+        first = first or (time.perf_counter(), _cpu_s(pid), done)
         if done == total:
-            return (done - first[1]) / (time.perf_counter() - first[0])
+            count = done - first[2]
+            return count / (time.perf_counter() - first[0]), count / (_cpu_s(pid) - first[1])
     raise ServiceError(f"Expected: {total} events acknowledged. Received: {sum(upto.values())}.")
+
+
+def _cpu_s(pid: int) -> float:
+    """Return how long all threads of a process have run."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Broker:
@@ -221,6 +227,8 @@ def _recorders_link(port: int) -> Link:
         subscriptions=_SUBSCRIPTIONS,
         session_expiry_s=3600,
         manual_ack=True,
+        deliveries=False,
+        receive_maximum=BATCH,
     )
 
 

@@ -61,7 +61,7 @@ def measure(count: int, chances: Chances, folder: Path, seed: int) -> dict[str, 
 
     while rollout.state == State.RUNNING and looks < 1000:  # noqa: PLR2004 - a week of minutes has ended long before
         rollout = timed(look)
-        timed(lambda: to_tell(fleet.devices, wanted(rollout), fleet.views, rollout.id))  # noqa: B023 - at once
+        timed(lambda: to_tell(fleet.devices, wanted(rollout), fleet.views, {rollout.id}))  # noqa: B023 - at once
         fleet.look(rollout)
         fleet.later(5)
         looks += 1

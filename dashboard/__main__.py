@@ -5,6 +5,7 @@ import ipaddress
 import re
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,10 +17,13 @@ from dashboard.accounts.command import app as user
 from dashboard.accounts.gate import LOOPBACK, Access
 from dashboard.accounts.records import Accounts
 from dashboard.accounts.tables import beside
-from dashboard.database_command import backup, migrate, quarantine, restore, upkeep
+from dashboard.alerts import service
+from dashboard.alerts.command import app as alerts_app
+from dashboard.database_command import backup, forget, migrate, quarantine, restore, upkeep
 from dashboard.labelling.command import app as labels
 from dashboard.operator import Operator
-from dashboard.recorder import Recorder
+from dashboard.places import files_beside
+from dashboard.recorder import BATCH, Recorder
 from dashboard.store import Store
 from dashboard.upkeep import Policy, Upkeep, read_age
 from dashboard.web import Hub, build_app
@@ -33,6 +37,7 @@ from edge_agent.mqtt import Link
 app = new_app(cls=DefaultCommandGroup)
 app.add_typer(user, name="user")
 app.add_typer(labels, name="labels")
+app.add_typer(alerts_app, name="alerts")
 
 _SESSION_S = 7 * 24 * 3600
 
@@ -61,6 +66,13 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
         bool, typer.Option("--no-login", help="Ask for no log-in; on a loopback address alone.")
     ] = False,
     root_path: Annotated[str, typer.Option(help="Path under which a reverse proxy shows the page.")] = "",
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of reverse proxies that say truly who asks; more than one may be named.",
+            show_default="127.0.0.1",
+        ),
+    ] = None,
     files: Annotated[
         Path | None,
         typer.Option(
@@ -78,6 +90,9 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
         Path | None, typer.Option(help="The operator's certificate (mqtts).")
     ] = None,
     operator_key: Annotated[Path | None, typer.Option(help="Its key (mqtts).")] = None,
+    alerts: Annotated[
+        Path | None, typer.Option(help="Whom to tell of what: an alerts.yaml.", show_default="nobody")
+    ] = None,
 ) -> None:
     """Record every event, acknowledge it to its device, and show the store's live page.
 
@@ -89,18 +104,20 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Examples:
       shelfkit dashboard --broker mqtt://127.0.0.1 --no-login
       shelfkit dashboard --broker mqtt://127.0.0.1 --no-login --operator mqtt://127.0.0.1
+      shelfkit dashboard --broker mqtt://127.0.0.1 --no-login --alerts alerts.yaml
       shelfkit dashboard --broker mqtts://mqtt.store --ca ca.pem --certificate recorder.pem \\
           --key recorder.key --database postgresql://kit:secret@db/kit
     """  # noqa: D301 - click needs the character itself to keep the lines
     address = _with_certificates(address_from_url(broker), ca, certificate, key)
-    subscriptions, policy = _subscriptions(stores), Policy(read_age(keep), read_age(keep_days))
-    root = _root(root_path)
+    own, policy = _own(stores), Policy(read_age(keep), read_age(keep_days))
+    root, proxies = _root(root_path), [_network(text) for text in trusted_proxy or ["127.0.0.1"]]
+    plan = service.read(alerts) if alerts else None
     if no_login:
         _must_be_loopback(host)
     with contextlib.ExitStack() as stack:
         kept = stack.enter_context(contextlib.closing(Store(database)))
-        stack.enter_context(Upkeep(kept, policy))
         accounts = stack.enter_context(contextlib.closing(Accounts(beside(database))))
+        stack.enter_context(Upkeep(kept, policy, accounts.settings))
         access = Access(accounts, login=not no_login, hosts=LOOPBACK if no_login else None)
         commands = _operator(operator, ca, operator_certificate, operator_key)
         if commands is not None:
@@ -110,12 +127,17 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
             Link(
                 address,
                 client_id=name,
-                subscriptions=subscriptions,
+                subscriptions=_subscriptions(own),
                 session_expiry_s=_SESSION_S,
                 manual_ack=True,
+                deliveries=False,
+                receive_maximum=BATCH,
             )
         )
         recorder = Recorder(link, kept, hub.changed)
+        if plan is not None:
+            told = service.Alerts(kept.engine, plan, accounts.settings.all, lambda: recorder.connected, own)
+            stack.enter_context(told)
         settings = uvicorn.Config(
             build_app(
                 kept,
@@ -123,17 +145,28 @@ def dashboard(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 lambda: recorder.connected,
                 access,
                 root,
-                files=files or _beside(database),
+                files=files or files_beside(database),
                 operator=commands,
+                rules=plan.rules if plan else None,
             ),
             host=host,
             port=port,
             log_level="warning",
+            forwarded_allow_ips=proxies,
             timeout_graceful_shutdown=1,
         )
-        _serve(_Server(settings), recorder)
+        _serve(_Server(settings, hub), recorder)
     if recorder.error is not None:
         raise recorder.error
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as exc:
+        raise UsageError(
+            f"Expected: --trusted-proxy like 127.0.0.1 or 172.16.0.0/12. Received: {text!r}."
+        ) from exc
 
 
 def _must_be_loopback(host: str) -> None:
@@ -157,26 +190,23 @@ def _operator(
     return Operator(_with_certificates(address_from_url(url), *own))
 
 
-def _beside(database: str) -> Path:
-    """Return the folder for files: beside a database that is a file, else where the recorder was started."""
-    if database.startswith("sqlite:///"):
-        path = Path(database.removeprefix("sqlite:///"))
-        return path.with_name(f"{path.name.removesuffix('.sqlite').removesuffix('.db')}.files")
-    return Path("shelfkit.files")
-
-
 # Behind `run`: the first command is the one that runs when none is named.
-for _command in (migrate, backup, restore, upkeep, quarantine):
+for _command in (migrate, backup, restore, upkeep, quarantine, forget):
     app.command()(_command)
 
 
-def _subscriptions(stores: str) -> tuple[str, ...]:
-    """Return what to subscribe to: everything that the devices of some stores say."""
+def _own(stores: str) -> list[str]:
+    """Return the stores that this recorder records; none is every store."""
     names = [name.strip() for name in stores.split(",")]
     wrong = [name for name in names if not name or set(name) & set("#/") or ("+" in name and names != ["+"])]
     if wrong:
         raise UsageError(f"Expected: --stores like 0417,0418, or +. Received: {stores!r}.")
-    every = [DeviceTopics(name, "+") for name in dict.fromkeys(names)]
+    return [] if names == ["+"] else list(dict.fromkeys(names))
+
+
+def _subscriptions(stores: Sequence[str]) -> tuple[str, ...]:
+    """Return what to subscribe to: everything that the devices of some stores say."""
+    every = [DeviceTopics(name, "+") for name in stores or ("+",)]
     return tuple(topic for each in every for topic in (each.event("+"), each.state, each.health))
 
 
@@ -195,7 +225,20 @@ def _with_certificates(address: Address, *files: Path | None) -> Address:
 
 
 class _Server(uvicorn.Server):
-    """Says where the page is once it is there, and takes a busy port for an error of ours."""
+    """Says where the page is once it is there, and takes a busy port for an error of ours.
+
+    Args:
+        config: Of the server.
+        hub: Open pages listen to it for ever; at the end it tells them to stop.
+    """
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self._hub = hub
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        self._hub.close()
+        await super().shutdown(sockets)  # type: ignore[arg-type]
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         try:

@@ -1,14 +1,14 @@
 """What the recorder takes into its database by one commit."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 Stream = tuple[str, str]
 """Source and stream id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One event as it came in; `body` is its JSON, unchanged."""
+class Arrival(NamedTuple):
+    """One event as it came in, as its row in the database; `body` is its JSON, unchanged."""
 
     source: str
     id: str
@@ -48,10 +48,15 @@ class Batch:
         arrivals: Events in the order of their coming.
         refusals: What goes into quarantine.
         oldest: Of snapshots: the first sequence that a device still has.
-        latest: `state` or `health` of devices, by source, with `store` and `device`.
+        latest: What devices said last, by source, as `latest.Latest` has it.
     """
 
     arrivals: list[Arrival] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     oldest: dict[Stream, int] = field(default_factory=dict)
-    latest: dict[str, dict[str, str]] = field(default_factory=dict)
+    latest: dict[str, dict[str, str | None]] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> set[str]:
+        """Of which devices there is something new."""
+        return {*self.latest, *(item.source for item in self.arrivals)}

@@ -1,6 +1,7 @@
-"""`shelfkit dashboard migrate | backup | restore | quarantine | upkeep`: the recorder's database by hand."""
+"""`shelfkit dashboard migrate | backup | restore | quarantine | forget | upkeep`: the database by hand."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -8,12 +9,21 @@ from typing import Annotated
 import typer
 
 from dashboard import backup as copies
-from dashboard import schema
+from dashboard import latest, schema
+from dashboard.accounts.records import Accounts
+from dashboard.accounts.tables import beside, open_tables
+from dashboard.places import files_beside
 from dashboard.store import Store
-from dashboard.upkeep import Policy, look_after, read_age
+from dashboard.upkeep import Policy, look_after, read_age, zones_of
+from edge_agent.contracts import events
 from edge_agent.contracts.command import print_json
+from edge_agent.contracts.errors import UsageError
 
 Database = Annotated[str, typer.Option(help="sqlite:///FILE or postgresql://user:password@host/name.")]
+Files = Annotated[
+    Path | None,
+    typer.Option(help="Folder of drafts and pictures to label.", show_default="beside the database"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")]
 
 DEFAULT = "sqlite:///shelfkit.sqlite"
@@ -41,23 +51,27 @@ def migrate(database: Database = DEFAULT, as_json: Json = False) -> None:
 def backup(
     out: Annotated[Path, typer.Argument(help="The file to write.")],
     database: Database = DEFAULT,
+    files: Files = None,
     as_json: Json = False,
 ) -> None:
     """Write everything that the recorder has into one SQLite file, while it goes on recording.
 
-    The same file whichever database it comes from; `restore` brings it into either.
+    Events, accounts (not who is logged in), settings, drafts of planograms, pictures and their labels. The
+    same file whichever database it comes from; `restore` brings it into either.
 
     \b
     Examples:
       shelfkit dashboard backup recorder-backup.sqlite
       shelfkit dashboard backup recorder-backup.sqlite --database postgresql://kit:secret@db/kit
     """  # noqa: D301 - click needs the character itself to keep the lines
-    _tell(_with(database, lambda store: copies.backup(store, out)), as_json)
+    with _kept(database, files) as kept:
+        _tell(copies.backup(kept, out), as_json)
 
 
 def restore(
     source: Annotated[Path, typer.Argument(help="A file that `backup` has written.")],
     database: Database = DEFAULT,
+    files: Files = None,
     as_json: Json = False,
 ) -> None:
     """Bring a backup into a new, empty database: SQLite or PostgreSQL, whichever it came from.
@@ -69,7 +83,8 @@ def restore(
       shelfkit dashboard restore recorder-backup.sqlite --database sqlite:///new.sqlite
       shelfkit dashboard restore recorder-backup.sqlite --database postgresql://kit:secret@db/kit
     """  # noqa: D301 - click needs the character itself to keep the lines
-    _tell(_with(database, lambda store: copies.restore(source, store)), as_json)
+    with _kept(database, files) as kept:
+        _tell(copies.restore(source, kept), as_json)
 
 
 def upkeep(
@@ -87,7 +102,11 @@ def upkeep(
       shelfkit dashboard upkeep --keep 400d
     """  # noqa: D301 - click needs the character itself to keep the lines
     policy = Policy(read_age(keep), read_age(keep_days))
-    _tell(_with(database, lambda store: look_after(store, policy, datetime.now(UTC))), as_json)
+    with (
+        contextlib.closing(Store(database)) as store,
+        contextlib.closing(Accounts(beside(database))) as accounts,
+    ):
+        _tell(look_after(store, policy, datetime.now(UTC), zones_of(accounts.settings)), as_json)
 
 
 def quarantine(
@@ -102,11 +121,8 @@ def quarantine(
       shelfkit dashboard quarantine
       shelfkit dashboard quarantine --limit 1000 --json
     """  # noqa: D301 - click needs the character itself to keep the lines
-    store = Store(database)
-    try:
+    with contextlib.closing(Store(database)) as store:
         found = store.quarantined(limit)
-    finally:
-        store.close()
     if as_json:
         shown = [{**row, "body": row["body"].decode("utf-8", "replace")} for row in found]
         print_json({"quarantine": shown})
@@ -115,12 +131,39 @@ def quarantine(
         typer.echo(f"{row['received']}  {row['topic']!r}  {row['size']} bytes\n  {row['reason']!r}")
 
 
-def _with(database: str, work: Callable[[Store], dict[str, int]]) -> dict[str, int]:
-    store = Store(database)
-    try:
-        return work(store)
-    finally:
-        store.close()
+def forget(
+    store: Annotated[str, typer.Argument(help="Store of the device.")],
+    device: Annotated[str, typer.Argument(help="The device.")],
+    database: Database = DEFAULT,
+    as_json: Json = False,
+) -> None:
+    """Take a device that is gone out of every page and list. Its events, gaps and days stay.
+
+    Should it say something again it is there again; what a broker has kept of it does not bring it back.
+
+    \b
+    Examples:
+      shelfkit dashboard forget 0417 cam-12-01
+      shelfkit dashboard forget 0417 cam-12-01 --database postgresql://kit:secret@db/kit
+    """  # noqa: D301 - click needs the character itself to keep the lines
+    with contextlib.closing(Store(database)) as kept, kept.writing() as connection:
+        there = latest.forget(connection, events.source(store, device), datetime.now(UTC))
+    if not there:
+        raise UsageError(
+            f"Expected: a device that the recorder knows. Received: {device} of store {store}.",
+            hint="the page `Devices` and /api/v1/devices say which there are",
+        )
+    _tell({"forgotten": 1}, as_json)
+
+
+@contextlib.contextmanager
+def _kept(database: str, files: Path | None) -> Iterator[copies.Kept]:
+    with contextlib.closing(Store(database)) as store:
+        accounts = open_tables(beside(database))
+        try:
+            yield copies.Kept(store, accounts, files or files_beside(database))
+        finally:
+            accounts.dispose()
 
 
 def _tell(counts: dict[str, int], as_json: bool) -> None:  # noqa: FBT001 - the option itself

@@ -5,6 +5,7 @@ what the contract says, because readers rely on it. A newer kind is kept as it i
 """
 
 import json
+import re
 from datetime import datetime
 from typing import Any
 
@@ -13,10 +14,11 @@ from pydantic import ValidationError
 from dashboard.batch import Arrival, Batch, Place, Refusal
 from edge_agent.contracts import events, messages
 from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.messages import Health, State
+from edge_agent.contracts.identifiers import PLAIN
+from edge_agent.contracts.messages import Availability, Health, State
 from edge_agent.contracts.times import moment, rfc3339
 from edge_agent.contracts.topics import DeviceTopics, parse
-from edge_agent.contracts.validation import explain, strict_json
+from edge_agent.contracts.validation import READER, explain, strict_json
 
 LARGEST_EVENT_BYTES = 256 * 1024
 _LARGEST_STATE_BYTES = 4 * 1024 * 1024
@@ -26,11 +28,13 @@ _MODELS: dict[str, type[events.Message]] = {
     "camera": events.CameraData,
     "device": events.DeviceData,
 }
-_DATA = {kind.type: _MODELS[kind.about] for kind in events.Kind}
+_KINDS = {kind.type: kind for kind in events.Kind}
 _LAST = 10**events.SEQUENCE_DIGITS
 _TEXTS = {"type": 255, "subject": 1024}
-_ID, _STREAM = 64, 32
+_ID = 64
+_STREAM = re.compile(r"[0-9a-f]{32}")
 _TOLD, _TOPIC = 500, 1024
+_NESTED = 32
 
 
 class Inbox:
@@ -46,21 +50,32 @@ class Inbox:
         self._now = rfc3339(now)
         self._last = ("", b"")
 
-    def put(self, topic: str, payload: bytes) -> None:
-        """Read a message; one that is none goes into quarantine."""
+    def put(self, topic: str, payload: bytes, *, retained: bool = False) -> None:
+        """Read a message; one that is none goes into quarantine.
+
+        Args:
+            topic: Where it came.
+            payload: What it is.
+            retained: Whether the broker has kept it: then it is no word that its device says now.
+        """
         place = parse(topic)
         self._last = (topic, payload)
         if place is None:
             return
         topics, leaf = place
         try:
+            _named(topics)
             if leaf.startswith("event/"):
                 self._event(topics, payload)
+            elif leaf in {"state", "health"} and not payload:
+                # That is how a retained message is taken back.
+                self._said(topics, leaf, None)
             elif leaf == "state":
-                self._state(topics, payload)
+                self._state(topics, payload, retained=retained)
             elif leaf == "health":
-                self._health(topics, payload)
-        except DataError as exc:
+                self._health(topics, payload, retained=retained)
+        except (DataError, ValueError, ArithmeticError) as exc:
+            # What the contract's models do not foresee must not end the recorder: it would come again.
             self._refuse(topics, topic, payload, str(exc))
 
     def refuse(self, reason: str) -> None:
@@ -83,24 +98,44 @@ class Inbox:
         self.batch.arrivals.append(found)
         self.streams[topics] = (found.source, found.stream)
 
-    def _state(self, topics: DeviceTopics, payload: bytes) -> None:
+    def _state(self, topics: DeviceTopics, payload: bytes, *, retained: bool) -> None:
         _not_larger(payload, _LARGEST_STATE_BYTES)
         state = messages.decode(State, payload)
         key = (events.source(topics.store, topics.device), state.stream)
         self.batch.oldest[key] = max(state.oldest, self.batch.oldest.get(key, 1))
         self.streams[topics] = key
-        self._latest(topics)["state"] = payload.decode()
+        self._said(topics, "state", _kept(state), heard=not retained)
 
-    def _health(self, topics: DeviceTopics, payload: bytes) -> None:
+    def _health(self, topics: DeviceTopics, payload: bytes, *, retained: bool) -> None:
         _not_larger(payload, _LARGEST_STATE_BYTES)
-        messages.decode(Health, payload)
-        self._latest(topics)["health"] = payload.decode()
+        health = messages.decode(Health, payload)
+        if health.status is Availability.OFFLINE:
+            # The broker says it for the device: nobody has heard that one, and more than this it cannot know.
+            self._said(topics, "will", _kept(health, exclude_defaults=True))
+        else:
+            self._said(topics, "health", _kept(health), heard=not retained)
 
-    def _latest(self, topics: DeviceTopics) -> dict[str, str]:
+    def _said(self, topics: DeviceTopics, what: str, text: str | None, *, heard: bool = False) -> None:
         source = events.source(topics.store, topics.device)
-        kept = self.batch.latest.setdefault(source, {})
-        kept.update(store=topics.store, device=topics.device)
-        return kept
+        latest = self.batch.latest.setdefault(source, {"store": topics.store, "device": topics.device})
+        if what == "health":
+            latest.pop("will", None)
+        latest[what] = text
+        if heard:
+            latest["heard"] = self._now
+
+
+def _named(topics: DeviceTopics) -> None:
+    """Refuse names that are none of the contract: a broker without an access list lets any in."""
+    for name in (topics.store, topics.device):
+        if not re.fullmatch(PLAIN, name):
+            raise DataError(f"Expected: names of store and device. Received: {name!r:.80}.")
+
+
+def _kept(message: events.Message, *, exclude_defaults: bool = False) -> str:
+    """Return a message as its model has understood it: databases read other JSON in other ways."""
+    value = message.model_dump(mode="json", exclude_unset=True, exclude_defaults=exclude_defaults)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def arrival(topics: DeviceTopics, payload: bytes, now: str) -> Arrival:
@@ -131,13 +166,15 @@ def arrival(topics: DeviceTopics, payload: bytes, now: str) -> Arrival:
 def _known(value: dict[str, Any]) -> None:
     """Refuse an event of a kind that this version knows which is not what the contract says."""
     kind = value.get("type")
-    model = _DATA.get(kind) if isinstance(kind, str) else None
-    if model is None:
+    if not isinstance(kind, str) or kind not in _KINDS:
         return
     try:
-        model.model_validate(value.get("data"))
+        _MODELS[_KINDS[kind].about].model_validate(value.get("data"))
     except ValidationError as exc:
         raise DataError(f"Expected: {kind} of the contract. Received: data.{explain(exc)}.") from exc
+    about = value.get("subject")
+    if not isinstance(about, str) or not events.is_subject(about, _KINDS[kind]):
+        raise DataError(f"Expected: the subject of {kind}. Received: {about!r:.200}.")
     told = value.get("time")
     if value.get("specversion") != "1.0" or not isinstance(told, str) or moment(told) is None:
         raise DataError(f"Expected: CloudEvents 1.0 with a time. Received: {told!r:.80}.")
@@ -146,25 +183,14 @@ def _known(value: dict[str, Any]) -> None:
 def _json(payload: bytes) -> dict[str, Any]:
     """Return an object of JSON that a database takes, too."""
     try:
-        # Escapes are rare and need the careful reader; it takes twice as long.
-        value = (
-            strict_json(payload)
-            if b"\\u" in payload or b"\\U" in payload
-            else _READER.decode(payload.decode())
-        )
+        # Escapes and much nesting are rare and need the careful reader; it takes twice as long.
+        rare = b"\\u" in payload or payload.count(b"{") + payload.count(b"[") > _NESTED
+        value = strict_json(payload) if rare else READER.decode(payload.decode())
     except (ValueError, RecursionError) as exc:
         raise DataError(f"Expected: JSON. Received: {payload[:80]!r}: {explain(exc)}.") from exc
     if not isinstance(value, dict):
         raise DataError(f"Expected: a CloudEvent. Received: {payload[:80]!r}.")
     return value
-
-
-def _no_number(text: str) -> None:
-    msg = f"{text}, which is no JSON"
-    raise ValueError(msg)
-
-
-_READER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def _not_larger(payload: bytes, most: int) -> None:
@@ -184,7 +210,7 @@ def _place(topics: DeviceTopics, payload: bytes) -> Place | None:
 
 def _placed(source: str, value: dict[str, Any]) -> Place | None:
     stream, text = value.get("streamid"), value.get("sequence")
-    if not isinstance(stream, str) or len(stream) != _STREAM or set(stream) - set("0123456789abcdef"):
+    if not isinstance(stream, str) or not _STREAM.fullmatch(stream):
         return None
     if not isinstance(text, str) or not (
         text.isascii() and text.isdigit() and len(text) <= events.SEQUENCE_DIGITS

@@ -21,10 +21,18 @@ class Metrics(Collector):
         queries: To the recorder's database.
         connected: Whether the broker is there.
         streams: How many pages listen.
+        alerts: How many alerts are open, and deliveries wait, failed so far, or were given up.
     """
 
-    def __init__(self, queries: Queries, connected: Callable[[], bool], streams: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        queries: Queries,
+        connected: Callable[[], bool],
+        streams: Callable[[], int],
+        alerts: Callable[[], dict[str, int]],
+    ) -> None:
         self._queries, self._connected, self._streams = queries, connected, streams
+        self._alerts = alerts
         self._registry = CollectorRegistry()
         self._errors = Counter(
             "shelfkit_database_errors", "Questions that the database did not answer.", registry=self._registry
@@ -45,23 +53,31 @@ class Metrics(Collector):
         yield GaugeMetricFamily("shelfkit_broker_connected", broker, value=float(self._connected()))
         yield GaugeMetricFamily("shelfkit_page_streams", "Pages that listen now.", value=self._streams())
         try:
-            totals, statuses = self._queries.totals(), self._queries.statuses()
+            totals, statuses, alerts = self._queries.totals(), self._queries.statuses(), self._alerts()
         except sa.exc.SQLAlchemyError:
             self.database_error()
             return
-        recorded = totals["passed"] - totals["lost"]
+        recorded = totals["passed"] - totals["lost"] - totals["refused"]
         yield CounterMetricFamily(
             "shelfkit_events_recorded", "Events recorded without a hole.", value=recorded
         )
-        yield CounterMetricFamily(
-            "shelfkit_events_lost", "Events that devices lost before.", value=totals["lost"]
-        )
+        # No counters: what came after all is missing no more, and old gaps are forgotten.
+        lost, refused = "Events that devices lost before.", "Events that were none, and are in quarantine."
+        yield GaugeMetricFamily("shelfkit_events_lost", lost, value=totals["lost"])
+        yield GaugeMetricFamily("shelfkit_events_refused", refused, value=totals["refused"])
         behind = "Events that devices have written and the recorder has not acknowledged."
         yield GaugeMetricFamily("shelfkit_events_unacknowledged", behind, value=totals["behind"])
         devices = GaugeMetricFamily("shelfkit_devices", "Devices by status.", labels=["status"])
         for status in _STATUSES:
             devices.add_metric([status], statuses.get(status, 0))
         yield devices
+        yield GaugeMetricFamily("shelfkit_alerts_open", "Alerts that are open now.", value=alerts["open"])
+        messages = GaugeMetricFamily(
+            "shelfkit_alert_deliveries", "Messages about alerts that nobody has yet.", labels=["state"]
+        )
+        for state in ("waiting", "failing", "given-up"):
+            messages.add_metric([state], alerts[state])
+        yield messages
 
     def describe(self) -> Iterator[Metric]:
         """Name nothing beforehand: a database must not be asked to register."""

@@ -1,25 +1,27 @@
 """What readers ask the recorder's database: filtered, paged, never written."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
+from dashboard.tables import AVAILABILITY, LOST, REFUSED, ROLLED
 from edge_agent.contracts.events import Kind
 from edge_agent.contracts.times import rfc3339
 
 _EVENT = sa.table("event", *map(sa.column, ("row", "source", "type", "subject", "received", "body")))
 _STREAM = sa.table("stream", *map(sa.column, ("source", "stream", "upto")))
-_GAP = sa.table("gap", *map(sa.column, ("source", "stream", "first", "last", "noted")))
-_DEVICE = sa.table("device", *map(sa.column, ("source", "store", "device", "state", "health")))
+_GAP = sa.table("gap", *map(sa.column, ("source", "stream", "first", "last", "noted", "reason")))
+_DEVICE = sa.table("device", *map(sa.column, ("source", "store", "device", "state", "health", "heard")))
 
 _PAGE = 500
 _CHOICES = 500
+_LOOK_BACK = 20_000
 _PRODUCT_TYPES = [kind.type for kind in Kind if kind.about == "product"]
 
 Row = dict[str, Any]
@@ -78,6 +80,15 @@ class FleetFilter:
         return {name: value for name, value in found.items() if value}
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What is new in a store: devices (name, state, health, when heard), events, and the last row seen."""
+
+    devices: list[tuple[str, str | None, str | None, str | None]]
+    events: list[Row]
+    last: int
+
+
 class Queries:
     """Questions to a database; each takes a connection of its own.
 
@@ -120,8 +131,8 @@ class Queries:
 
     def devices(
         self, store: str | None, status: str | None, after: str, limit: int
-    ) -> list[tuple[str, str, str, Row | None, Row | None]]:
-        """Return source, store, device, state, health of devices behind a source, in its order."""
+    ) -> list[tuple[str, str, str, Row | None, Row | None, str | None]]:
+        """Return source, store, device, state, health, when heard: of devices behind a source, in order."""
         query = sa.select(_DEVICE).where(_DEVICE.c.source > after).order_by(_DEVICE.c.source).limit(limit)
         if store is not None:
             query = query.where(_DEVICE.c.store == store)
@@ -129,16 +140,30 @@ class Queries:
             query = query.where(self._json(_DEVICE.c.health, "status") == status)
         with self._engine.connect() as connection:
             return [
-                (row.source, row.store, row.device, _loaded(row.state), _loaded(row.health))
+                (row.source, row.store, row.device, _loaded(row.state), _loaded(row.health), row.heard)
                 for row in connection.execute(query)
             ]
 
     def latest(self, store: str) -> list[tuple[str, str | None, str | None]]:
         """Return name, state and health of a store's devices, as texts."""
-        query = sa.select(_DEVICE.c.device, _DEVICE.c.state, _DEVICE.c.health)
-        query = query.where(_DEVICE.c.store == store).order_by(_DEVICE.c.device)
         with self._engine.connect() as connection:
-            return [(row.device, row.state, row.health) for row in connection.execute(query)]
+            return [found[:3] for found in _latest(connection, store, None)]
+
+    def news(self, store: str, sources: Collection[str] | None, after: int, limit: int) -> News:
+        """Return what is new in a store.
+
+        Args:
+            store: Which store.
+            sources: The devices of which to tell the latest; None is all.
+            after: Events behind this row; negative is the newest there are.
+            limit: At most so many events.
+        """
+        with self._engine.connect() as connection:
+            last = int(connection.execute(sa.select(sa.func.max(_EVENT.c.row))).scalar() or 0)
+            events = _latest_events(connection, store, after if after >= 0 else last - _LOOK_BACK, limit)
+            devices = _latest(connection, store, sources)
+        # What was recorded between two questions is told once, by the next answer.
+        return News(devices, events, events[-1]["cursor"] if events else max(last, after))
 
     def has_store(self, store: str) -> bool:
         """Whether a device of it was ever heard of."""
@@ -151,16 +176,6 @@ class Queries:
         with self._engine.connect() as connection:
             return int(connection.execute(sa.select(sa.func.max(_EVENT.c.row))).scalar() or 0)
 
-    def latest_events(self, store: str, after: int, limit: int) -> list[Row]:
-        """Return the newest events of a store behind a row, oldest first."""
-        query = sa.select(_EVENT.c.row, _EVENT.c.received, _EVENT.c.body)
-        query = query.where(_EVENT.c.row > after, *EventFilter(store=store).conditions())
-        with self._engine.connect() as connection:
-            rows = connection.execute(query.order_by(_EVENT.c.row.desc()).limit(limit)).all()
-        return [
-            {"cursor": row.row, "received": row.received, "event": json.loads(row.body)} for row in rows[::-1]
-        ]
-
     def told(self, source: str, types: Sequence[str], since: datetime, until: datetime) -> Iterator[Row]:
         """Yield a device's events as they came: those of a span, and the ones before it of each subject."""
         mine = (_EVENT.c.source == source, _EVENT.c.type.in_(types))
@@ -171,6 +186,20 @@ class Queries:
         with self._engine.connect() as connection:
             for row in connection.execute(query.order_by(_EVENT.c.row)):
                 yield json.loads(row.body)
+
+    def days(self, store: str, about: str, first: date, end: date) -> list[Row]:
+        """Return the days that are kept of a store's products or slots: from the first on, before the end."""
+        day = AVAILABILITY.c
+        query = sa.select(AVAILABILITY).where(day.store == store, day.about == about)
+        query = query.where(day.day >= first.isoformat(), day.day < end.isoformat())
+        return self._rows(query.order_by(day.source, day.subject, day.day))
+
+    def rolled(self, store: str) -> dict[str, tuple[str, str]]:
+        """Return of each device the first day that is not kept yet, and the zone whose days are."""
+        query = sa.select(ROLLED).where(
+            ROLLED.c.source.startswith(f"/stores/{store}/devices/", autoescape=True)
+        )
+        return {row["source"]: (row["next"], row["zone"]) for row in self._rows(query)}
 
     def fleet(self, wanted: FleetFilter, first: int, limit: int) -> tuple[int, list[Row]]:
         """Return how many devices there are that are wanted, and a page of them."""
@@ -207,10 +236,10 @@ class Queries:
             "status": sa.func.coalesce(self._json(health, "status"), "unknown"),
             "agent": self._json(health, "versions", "agent"),
             "model": self._json(health, "versions", "model"),
-            "phase": self._json(health, "update_phase"),
+            "phase": self._json(health, "update"),
             "depth": sa.cast(self._json(health, "outbox_depth"), sa.BigInteger),
             "age": sa.cast(self._json(health, "outbox_age_s"), sa.Float),
-            "seen": self._json(health, "time"),
+            "seen": _DEVICE.c.heard,
             "safe_mode": self._json(health, "safe_mode"),
         }
 
@@ -233,31 +262,38 @@ class Queries:
             return sa.func.jsonb_array_elements(items).table_valued("value").render_derived()
         return sa.func.json_each(_DEVICE.c.state, "$.products").table_valued("value")
 
-    def device(self, store: str, device: str) -> tuple[Row | None, Row | None] | None:
-        """Return state and health of a device; None where nobody has heard of it."""
-        query = sa.select(_DEVICE.c.state, _DEVICE.c.health)
+    def device(self, store: str, device: str) -> tuple[Row | None, Row | None, str | None] | None:
+        """Return state, health, and when it was heard, of a device; None where nobody knows of it."""
+        query = sa.select(_DEVICE.c.state, _DEVICE.c.health, _DEVICE.c.heard)
         query = query.where(_DEVICE.c.store == store, _DEVICE.c.device == device)
         with self._engine.connect() as connection:
             row = connection.execute(query).first()
-        return None if row is None else (_loaded(row.state), _loaded(row.health))
+        return None if row is None else (_loaded(row.state), _loaded(row.health), row.heard)
 
     def gaps(self, after: int, limit: int) -> list[Row]:
-        """Return what is known to be lost, from the so-and-so-many-th on."""
-        query = sa.select(_GAP).order_by(_GAP.c.source, _GAP.c.stream, _GAP.c.first)
+        """Return what is known to be lost or refused, from the so-and-so-many-th on."""
+        query = _gaps().order_by(_GAP.c.source, _GAP.c.stream, _GAP.c.first)
         return self._rows(query.offset(after).limit(limit))
 
+    def gaps_of(self, sources: Sequence[str], limit: int) -> list[Row]:
+        """Return the gaps of some devices, the newest first."""
+        query = _gaps().where(_GAP.c.source.in_(sources))
+        return self._rows(query.order_by(_GAP.c.noted.desc(), _GAP.c.source, _GAP.c.first).limit(limit))
+
     def totals(self) -> dict[str, int]:
-        """Return how many events are acknowledged, lost, and not yet acknowledged."""
+        """Return how many events are acknowledged, lost, refused, and not yet acknowledged."""
         last = sa.cast(self._json(_DEVICE.c.state, "last"), sa.BigInteger)
         behind = sa.func.sum(sa.case((last > _STREAM.c.upto, last - _STREAM.c.upto), else_=0))
         current = sa.and_(
             _STREAM.c.source == _DEVICE.c.source,
             _STREAM.c.stream == self._json(_DEVICE.c.state, "stream"),
         )
-        lost = sa.func.sum(_GAP.c.last - _GAP.c.first + 1)
+        missing = sa.select(sa.func.sum(_GAP.c.last - _GAP.c.first + 1))
+        refused = _GAP.c.reason == REFUSED
         questions = {
             "passed": sa.select(sa.func.sum(_STREAM.c.upto)),
-            "lost": sa.select(lost),
+            "lost": missing.where(sa.or_(_GAP.c.reason.is_(None), sa.not_(refused))),
+            "refused": missing.where(refused),
             "behind": sa.select(behind).select_from(_DEVICE.join(_STREAM, current)),
         }
         with self._engine.connect() as connection:
@@ -280,6 +316,35 @@ class Queries:
             found: sa.ColumnElement[Any] = sa.cast(column, JSONB)[names].astext
             return found
         return sa.func.json_extract(column, "$." + ".".join(names))
+
+
+def _latest(
+    connection: Connection, store: str, sources: Collection[str] | None
+) -> list[tuple[str, str | None, str | None, str | None]]:
+    columns = _DEVICE.c.device, _DEVICE.c.state, _DEVICE.c.health, _DEVICE.c.heard
+    query = sa.select(*columns).where(_DEVICE.c.store == store)
+    if sources is not None:
+        query = query.where(_DEVICE.c.source.in_(sources))
+    return [
+        (row.device, row.state, row.health, row.heard)
+        for row in connection.execute(query.order_by(_DEVICE.c.device))
+    ]
+
+
+def _latest_events(connection: Connection, store: str, after: int, limit: int) -> list[Row]:
+    """Return the newest events of a store behind a row, oldest first."""
+    query = sa.select(_EVENT.c.row, _EVENT.c.received, _EVENT.c.body)
+    query = query.where(_EVENT.c.row > after, *EventFilter(store=store).conditions())
+    rows = connection.execute(query.order_by(_EVENT.c.row.desc()).limit(limit)).all()
+    return [
+        {"cursor": row.row, "received": row.received, "event": json.loads(row.body)} for row in rows[::-1]
+    ]
+
+
+def _gaps() -> sa.Select[Any]:
+    """Return all gaps; those from before reasons were kept are of events that were lost."""
+    columns = (_GAP.c[name] for name in ("source", "stream", "first", "last", "noted"))
+    return sa.select(*columns, sa.func.coalesce(_GAP.c.reason, LOST).label("reason"))
 
 
 def _loaded(text: str | None) -> Row | None:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from queue import Empty
 
@@ -27,6 +27,8 @@ from edge_agent.mqtt import Disconnected, Link, Notice, Publication, Received, R
 log = logging.getLogger(__name__)
 
 BATCH = 1000
+_MUCH, _GATHER_S = 20, 0.02
+_TELL_S = 0.5
 _RETRY_S = 2.0
 _COMPLAIN_S = 30.0
 
@@ -37,13 +39,17 @@ class Recorder:
     Args:
         link: Subscribed to events, state and health, with manual acknowledgement.
         store: The database.
-        changed: Called after each commit that changed something.
+        changed: Called after each commit with the sources of which it has something new.
         batch: Most messages of one commit.
     """
 
-    def __init__(self, link: Link, store: Store, changed: Callable[[], None], batch: int = BATCH) -> None:
+    def __init__(
+        self, link: Link, store: Store, changed: Callable[[Collection[str]], object], batch: int = BATCH
+    ) -> None:
         self._link, self._store, self._changed, self._most = link, store, changed, batch
-        self._complained = float("-inf")
+        self._due: dict[DeviceTopics, tuple[str, int]] = {}
+        self._told = self._complained = float("-inf")
+        self._busy = False
         self._connected = threading.Event()
         self.error: Exception | None = None
 
@@ -76,14 +82,20 @@ class Recorder:
                     case _:
                         pass
             received = [notice for notice in batch if isinstance(notice, Received)]
+            self._busy = len(received) >= _MUCH
             if received:
                 self._take(received, stopping)
+            self._tell(at_once=not self._busy)
+        self._tell(at_once=True)
 
     def _batch(self) -> list[Notice]:
         """Wait a moment for a notice, and take what else is there."""
         batch: list[Notice] = []
         with contextlib.suppress(Empty):
             batch.append(self._link.notices.get(timeout=0.25))
+            if self._busy:
+                # More will come, and one commit for all of it costs less than several.
+                time.sleep(_GATHER_S)
             while len(batch) < self._most:
                 batch.append(self._link.notices.get_nowait())
         return batch
@@ -92,7 +104,7 @@ class Recorder:
         """Commit a batch, again and again while the database is away; nothing is acknowledged before."""
         inbox = Inbox(datetime.now(UTC))
         for item in received:
-            inbox.put(item.topic, item.payload)
+            inbox.put(item.topic, item.payload, retained=item.retain)
         while not stopping.is_set():
             try:
                 with self._store.writing() as connection:
@@ -115,18 +127,29 @@ class Recorder:
     def _acknowledge(
         self, received: list[Received], inbox: Inbox, reached: dict[tuple[str, str], int]
     ) -> None:
-        """Tell the broker, and each device once, what is on the disk now."""
+        """Tell the broker what is on the disk now, and note what to tell devices."""
         for item in received:
             self._link.acknowledge(item.handle)
-        now = datetime.now(UTC)
         for topics, key in inbox.streams.items():
-            self._publish(topics, Ack(stream=key[1], upto=reached[key], time=now))
+            self._due[topics] = (key[1], reached[key])
         for refusal in inbox.batch.refusals:
             self._complain(refusal)
-        self._changed()
+        self._changed(inbox.batch.sources)
 
-    def _publish(self, topics: DeviceTopics, ack: Ack) -> None:
-        self._link.publish(Publication(topics.ack, messages.encode(ack), retain=True))
+    def _tell(self, *, at_once: bool) -> None:
+        """Tell each device up to where its stream is on the disk; while much comes twice a second is enough.
+
+        What cannot be told because the broker is away stays, and is told when it is there again.
+        """
+        if not self._due or not (at_once or time.monotonic() - self._told >= _TELL_S):
+            return
+        self._told = time.monotonic()
+        now = datetime.now(UTC)
+        for topics, (stream, upto) in list(self._due.items()):
+            ack = messages.encode(Ack(stream=stream, upto=upto, time=now))
+            if self._link.publish(Publication(topics.ack, ack, retain=True)) is None:
+                return
+            del self._due[topics]
 
     def _complain(self, refusal: Refusal) -> None:
         """Say that something is in quarantine, not more than twice a minute: the log has an end, too."""

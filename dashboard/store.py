@@ -4,26 +4,24 @@ Everything of a batch goes in by a handful of statements, however many devices i
 is whole up to `upto`, which never goes back: it is read under a lock, beside which nobody writes.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from dashboard import schema
+from dashboard import latest, schema
 from dashboard.batch import Arrival, Batch, Place, Refusal, Stream
-from dashboard.tables import DEVICES, EVENTS, GAPS, QUARANTINE, STREAMS, insert_into, month
+from dashboard.tables import EVENTS, GAPS, LOST, QUARANTINE, REFUSED, STREAMS, insert_into, month
 from edge_agent.contracts.errors import ServiceError
 
 __all__ = ["Arrival", "Batch", "Place", "Refusal", "Store"]
 
 _CHUNK = 1000
-_LOST, _REFUSED = "lost", "refused"
-_COLUMNS = ("source", "id", "stream", "sequence", "type", "subject", "received", "body")
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class Store:
         """Write a batch; return up to where each stream that it speaks of is whole."""
         refused = [item.place for item in batch.refusals if item.place is not None]
         self._quarantine(connection, batch.refusals)
-        self.add(connection, batch.arrivals)
+        self._add(connection, batch.arrivals)
         came: dict[Stream, set[int]] = {}
         places = [(item.source, item.stream, item.sequence) for item in batch.arrivals]
         places += [(place.source, place.stream, place.sequence) for place in refused]
@@ -90,10 +88,10 @@ class Store:
             for key in sorted(asked)
         }
         self._keep(connection, known, came, reached)
-        self._note_latest(connection, batch.latest)
+        latest.note(connection, batch.latest)
         return reached
 
-    def add(self, connection: Connection, arrivals: Sequence[Arrival]) -> None:
+    def _add(self, connection: Connection, arrivals: Sequence[Arrival]) -> None:
         """Insert events that are not there yet; one that comes again at another place is moved there.
 
         A device whose disk was damaged begins a new stream with what it still has, ids unchanged.
@@ -102,52 +100,43 @@ class Store:
         if not arrivals:
             return
         # Of one that came twice in a batch the last: a statement may touch a row once only.
-        items = list({(item.source, item.id): item for item in arrivals}.values())
-        rows = [[getattr(item, name) for name in _COLUMNS] for item in items]
+        rows = list({(item.source, item.id): item for item in arrivals}.values())
         if self._postgres:
             columns = [list(column) for column in zip(*rows, strict=True)]
-            months = [month(item.id) for item in items]
+            months = [month(item.id) for item in rows]
             connection.exec_driver_sql(_INSERT_MANY, (*columns, months))
         else:
-            connection.exec_driver_sql(_INSERT_ONE, [tuple(row) for row in rows])
-
-    def advance(self, connection: Connection, source: str, stream: str) -> int:
-        """Return, and keep, the highest sequence up to which a stream is whole."""
-        key = (source, stream)
-        known = self._known(connection, {key})
-        # Whoever added events did not say up to where.
-        top = self._top(connection, key)
-        reached = self._whole(connection, key, known[key].upto)
-        self._keep(connection, known, {key: {top}}, {key: reached})
-        return reached
-
-    def skip_to(self, connection: Connection, source: str, stream: str, oldest: int, noted: datetime) -> int:
-        """Acknowledge past what a device no longer has; what was never received is recorded as gaps."""
-        return self.take(connection, Batch(oldest={(source, stream): oldest}), noted)[source, stream]
-
-    def note(self, connection: Connection, source: str, store: str, device: str, **latest: str) -> None:
-        """Keep the latest `state` or `health` of a device, JSON."""
-        self._note_latest(connection, {source: {"store": store, "device": device, **latest}})
+            connection.exec_driver_sql(_INSERT_ONE, rows)
 
     def _known(self, connection: Connection, asked: Iterable[Stream]) -> "dict[Stream, _Known]":
         """Return what is known of streams, locked."""
         found: dict[Stream, _Known] = {}
         wanted = set(asked)
+        topless: dict[Stream, int] = {}
         for chunk in _chunks(sorted({source for source, _ in wanted})):
             query = sa.select(STREAMS).where(STREAMS.c.source.in_(chunk)).order_by(*STREAMS.primary_key)
             for row in connection.execute(query.with_for_update()):
-                if (row.source, row.stream) in wanted:
-                    key = (row.source, row.stream)
-                    top = self._top(connection, key) if row.top is None else row.top
-                    found[key] = _Known(row.upto, top, kept=row.top is not None)
-        for key in wanted - set(found):
-            found[key] = _Known(0, self._top(connection, key), kept=False)
+                key = (row.source, row.stream)
+                if key in wanted and row.top is None:
+                    topless[key] = row.upto
+                elif key in wanted:
+                    found[key] = _Known(row.upto, row.top, kept=True)
+        missing = wanted - set(found)
+        tops = self._tops(connection, missing)
+        for key in missing:
+            found[key] = _Known(topless.get(key, 0), tops.get(key, 0), kept=False)
         return found
 
-    def _top(self, connection: Connection, key: Stream) -> int:
+    def _tops(self, connection: Connection, streams: Iterable[Stream]) -> dict[Stream, int]:
+        """Return the highest sequence that is there, by stream."""
         event = EVENTS.c
-        query = sa.select(sa.func.max(event.sequence)).where(event.source == key[0], event.stream == key[1])
-        return int(connection.execute(query).scalar() or 0)
+        found: dict[Stream, int] = {}
+        for chunk in _chunks(sorted(streams)):
+            query = sa.select(event.source, event.stream, sa.func.max(event.sequence))
+            query = query.where(sa.tuple_(event.source, event.stream).in_(chunk))
+            rows = connection.execute(query.group_by(event.source, event.stream))
+            found |= {(row[0], row[1]): int(row[2]) for row in rows}
+        return found
 
     def _reached(
         self,
@@ -164,7 +153,7 @@ class Store:
         if oldest is not None and oldest > reached + 1:
             holes = _holes(self._there(connection, key, reached, oldest), reached + 1, oldest - 1)
             places = [(Place(*key, first), last) for first, last in holes]
-            self._note_gaps(connection, places, noted, _LOST)
+            self._note_gaps(connection, places, noted, LOST)
             reached = oldest - 1
         if max(known.top, *came, 0) > reached:
             return self._whole(connection, key, reached)
@@ -182,9 +171,7 @@ class Store:
     def _there(self, connection: Connection, key: Stream, after: int, before: int | None) -> Iterator[int]:
         """Yield the sequences that are there, or known to be refused, in order."""
         event, gap = EVENTS.c, GAPS.c
-        passed = sa.select(gap.first).where(
-            gap.source == key[0], gap.stream == key[1], gap.reason == _REFUSED
-        )
+        passed = sa.select(gap.first).where(gap.source == key[0], gap.stream == key[1], gap.reason == REFUSED)
         while True:
             here = sa.select(event.sequence).where(event.source == key[0], event.stream == key[1])
             here, skipped = here.where(event.sequence > after), passed.where(gap.first > after)
@@ -250,7 +237,7 @@ class Store:
             )
             if connection.execute(here).first() is None and connection.execute(told).first() is None:
                 missing.append((place, place.sequence))
-        self._note_gaps(connection, missing, noted, _REFUSED)
+        self._note_gaps(connection, missing, noted, REFUSED)
 
     def _keep(
         self,
@@ -288,55 +275,12 @@ class Store:
             newest = sa.select(sa.func.max(QUARANTINE.c.row)).scalar_subquery()
             connection.execute(sa.delete(QUARANTINE).where(QUARANTINE.c.row <= newest - MOST_QUARANTINED))
 
-    def _note_latest(self, connection: Connection, latest: Mapping[str, Mapping[str, str]]) -> None:
-        by_shape: dict[tuple[str, ...], list[dict[str, str]]] = {}
-        for source, values in latest.items():
-            by_shape.setdefault(tuple(values), []).append({"source": source, **values})
-        for shape, rows in by_shape.items():
-            insert = self._insert(DEVICES)
-            changed = {name: insert.excluded[name] for name in shape if name in {"state", "health"}}
-            connection.execute(insert.on_conflict_do_update(index_elements=["source"], set_=changed), rows)
-
     def _insert(self, table: sa.Table) -> Any:  # noqa: ANN401 - one of two dialects' own classes
         return insert_into(self._engine.dialect.name, table)
 
-    def devices(self) -> list[dict[str, Any]]:
-        """Return every device with its latest state and health."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(DEVICES).order_by(DEVICES.c.store, DEVICES.c.device))
-            return [
-                {
-                    "store": row.store,
-                    "device": row.device,
-                    "state": json.loads(row.state) if row.state else None,
-                    "health": json.loads(row.health) if row.health else None,
-                }
-                for row in rows
-            ]
-
-    def events(self, after: int, limit: int) -> list[dict[str, Any]]:
-        """Return events behind a row, oldest first; with a negative `after`, the latest ones."""
-        query = sa.select(EVENTS.c.row, EVENTS.c.received, EVENTS.c.body).limit(limit)
-        if after < 0:
-            query = query.order_by(EVENTS.c.row.desc())
-        else:
-            query = query.where(EVENTS.c.row > after).order_by(EVENTS.c.row)
-        with self._engine.connect() as connection:
-            rows = [
-                {"row": row.row, "received": row.received, "event": json.loads(row.body)}
-                for row in connection.execute(query)
-            ]
-        return rows[::-1] if after < 0 else rows
-
-    def gaps(self) -> list[dict[str, Any]]:
-        """Return what is known to be lost, and why."""
-        return self._rows(sa.select(GAPS).order_by(GAPS.c.source, GAPS.c.stream, GAPS.c.first))
-
     def quarantined(self, limit: int) -> list[dict[str, Any]]:
         """Return the latest messages that were none, newest first."""
-        return self._rows(sa.select(QUARANTINE).order_by(QUARANTINE.c.row.desc()).limit(limit))
-
-    def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        query = sa.select(QUARANTINE).order_by(QUARANTINE.c.row.desc()).limit(limit)
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
@@ -350,18 +294,19 @@ MOST_QUARANTINED = 10_000
 
 _MOVED = "DO UPDATE SET stream = excluded.stream, sequence = excluded.sequence, body = excluded.body"
 _INSERT_ONE = (
-    f"INSERT INTO event ({', '.join(_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - names of ours
+    f"INSERT INTO event ({', '.join(Arrival._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - names of ours
     f" ON CONFLICT (source, id) {_MOVED} WHERE event.stream <> excluded.stream"
 )
+# In binary (%b): as text psycopg escapes each quote of each body by itself, which takes longer than all else.
 _INSERT_MANY = (
-    f"INSERT INTO event ({', '.join(_COLUMNS)}, month)"  # noqa: S608 - names of ours
-    " SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[],"
-    " %s::text[], %s::text[], %s::int[])"
+    f"INSERT INTO event ({', '.join(Arrival._fields)}, month)"  # noqa: S608 - names of ours
+    " SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[], %b::text[], %b::text[],"
+    " %b::text[], %b::text[], %b::int[])"
     f" ON CONFLICT (source, id, month) {_MOVED} WHERE event.stream <> excluded.stream"
 )
 
 
-def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
+def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
     for first in range(0, len(items), _CHUNK):
         yield items[first : first + _CHUNK]
 

@@ -15,6 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 METADATA = sa.MetaData()
 BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 NO_MONTH = 0
+LOST, REFUSED = "lost", "refused"
+"""Why events are missing: their device has them no more, or what came was none and is in quarantine."""
 _UUID7 = 7
 
 
@@ -59,7 +61,10 @@ DEVICES = sa.Table(
     *map(_text, ("store", "device")),
     _text("state", nullable=True),
     _text("health", nullable=True),
+    # By the recorder's clock: when something of it came that it said itself, and just then.
+    _text("heard", nullable=True),
 )
+FORGOTTEN = sa.Table("forgotten", METADATA, _text("source", primary_key=True), _text("noted"))
 QUARANTINE = sa.Table(
     "quarantine",
     METADATA,
@@ -79,10 +84,48 @@ AVAILABILITY = sa.Table(
         sa.Column(name, sa.Integer, nullable=False)
         for name in ("available_s", "low_s", "missing_s", "other_s", "events")
     ),
+    # How often it was out, and the longest of these times, in this day.
+    *(sa.Column(name, sa.Integer, nullable=False, server_default="0") for name in ("gaps", "longest_s")),
     _text("last"),
     sa.Index("availability_day", "store", "day"),
 )
+ROLLED = sa.Table(
+    "rolled",
+    METADATA,
+    _text("source", primary_key=True),
+    # The first day that is not in `availability` yet, and the zone whose days are.
+    *map(_text, ("next", "zone")),
+)
 PROGRESS = sa.Table("progress", METADATA, _text("name", primary_key=True), sa.Column("row", BIG))
+ALERTS = sa.Table(
+    "alert",
+    METADATA,
+    _text("id", primary_key=True),
+    *map(_text, ("rule", "kind", "store", "device", "shelf", "subject", "label", "name", "gtin", "detail")),
+    _text("since"),
+    *(_text(name, nullable=True) for name in ("opened", "announced", "told", "closed", "taken")),
+    sa.Column("times", sa.Integer, nullable=False),
+    _text("taken_by"),
+    sa.Column("done", sa.Boolean, nullable=False),
+    sa.Index("alert_done", "done", "closed"),
+)
+MUTES = sa.Table(
+    "alert_mute",
+    METADATA,
+    _text("id", primary_key=True),
+    *map(_text, ("store", "device", "rule", "label", "made", "made_by")),
+    _text("until", nullable=True),
+)
+DELIVERIES = sa.Table(
+    "alert_delivery",
+    METADATA,
+    _text("channel", primary_key=True),
+    _text("key", primary_key=True),
+    *map(_text, ("created", "body", "state", "due", "said")),
+    _text("ended", nullable=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Index("alert_delivery_due", "state", "channel", "due"),
+)
 
 
 def month(identity: str) -> int:

@@ -6,11 +6,13 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
+from dashboard.accounts.records import Settings
 from dashboard.retention import prepare_months, purge, purge_days
-from dashboard.rollup import roll_up
+from dashboard.rollup import Zones, roll_up
 from dashboard.store import Store
 from edge_agent.contracts.errors import UsageError
 
@@ -42,11 +44,16 @@ class Policy:
     days: timedelta | None
 
 
-def look_after(store: Store, policy: Policy, now: datetime) -> dict[str, int]:
+def zones_of(settings: Settings) -> Zones:
+    """Return the zone of each store that has one."""
+    return {store: ZoneInfo(setting.zone) for store, setting in settings.all().items()}
+
+
+def look_after(store: Store, policy: Policy, now: datetime, zones: Zones) -> dict[str, int]:
     """Do it once; return what was done. What is rolled up is never taken from events that went before."""
     return {
         "months": len(prepare_months(store, now)),
-        "rolled_up": roll_up(store, now),
+        "rolled_up": roll_up(store, now, zones),
         "removed": 0 if policy.events is None else purge(store, policy.events, now),
         "removed_days": 0 if policy.days is None else purge_days(store, policy.days, now),
     }
@@ -58,10 +65,11 @@ class Upkeep:
     Args:
         store: The database.
         policy: What goes when.
+        settings: Asked each time for the zones of stores.
     """
 
-    def __init__(self, store: Store, policy: Policy) -> None:
-        self._store, self._policy = store, policy
+    def __init__(self, store: Store, policy: Policy, settings: Settings) -> None:
+        self._store, self._policy, self._settings = store, policy, settings
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep")
 
@@ -77,9 +85,13 @@ class Upkeep:
         wait = 0.0
         while not self._ended.wait(wait):
             try:
-                done = look_after(self._store, self._policy, datetime.now(UTC))
+                zones = zones_of(self._settings)
+                done = look_after(self._store, self._policy, datetime.now(UTC), zones)
             except sa.exc.SQLAlchemyError as exc:
                 log.warning("upkeep: %s", str(exc).splitlines()[0])
+                wait = _AGAIN_S
+            except Exception:  # the recorder goes on for weeks: so must what makes room for it
+                log.exception("upkeep")
                 wait = _AGAIN_S
             else:
                 log.info("upkeep: %s", done)

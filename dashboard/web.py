@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import sqlalchemy as sa
 from starlette.applications import Starlette
@@ -12,12 +13,14 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.accounts import pages as doors
 from dashboard.accounts.gate import Access, Gate
 from dashboard.accounts.records import Accounts
+from dashboard.alerts import pages as alerts
+from dashboard.alerts.book import Book
+from dashboard.alerts.rules import Rules
 from dashboard.api import build_api
 from dashboard.editor import pages as editor
 from dashboard.editor.draft import Drafts
@@ -26,7 +29,7 @@ from dashboard.labelling import pages as labelling
 from dashboard.labelling.queue import Queue
 from dashboard.metrics import CONTENT_TYPE, Metrics
 from dashboard.operator import Operator
-from dashboard.pages import fleet, frame, history, stores
+from dashboard.pages import assets, fleet, frame, history, stores
 from dashboard.pages.live import Live
 from dashboard.pages.site import Site
 from dashboard.queries import Queries
@@ -86,6 +89,7 @@ def build_app(
     *,
     files: Path | None = None,
     operator: Operator | None = None,
+    rules: Rules | None = None,
 ) -> Starlette:
     """Return the web application.
 
@@ -97,12 +101,14 @@ def build_app(
         root: The path under which a reverse proxy shows it, empty or `/something`.
         files: Folder for drafts of planograms and pictures to label; None is a page without these.
         operator: Asks devices for things; None is a page that sends them nothing.
+        rules: Of whom is told what; None is nobody.
     """
-    queries = Queries(store.engine)
-    metrics = Metrics(queries, connected, lambda: hub.listeners)
+    queries, book = Queries(store.engine), Book(store.engine)
+    live = Live(queries, hub, connected)
+    metrics = Metrics(queries, connected, lambda: live.pages, book.counts)
     if access is None:
         access = Access(Accounts(), login=False, hosts=None)
-    site = Site(queries, Live(queries, hub, connected), access, connected)
+    site = Site(queries, live, access, connected)
 
     async def health(_request: Request) -> Response:
         await run_in_threadpool(queries.last_row)
@@ -111,10 +117,18 @@ def build_app(
     async def prometheus(_request: Request) -> Response:
         return Response(await run_in_threadpool(metrics.text), headers={"Content-Type": CONTENT_TYPE})
 
+    async def broken(request: Request, _error: Exception) -> Response:
+        # This answer is given outside of everything else; what went wrong is in the log.
+        request.scope["root_path"] = root
+        answer = frame.problem(request, 500)
+        answer.headers.update(_HEADERS)
+        return answer
+
     routes = [
         *stores.routes(site),
         *history.routes(site),
         *fleet.routes(site),
+        *alerts.routes(site, book, rules),
         *doors.routes(access),
         *(_workshop(site, files, operator) if files else ()),
         Route("/language/{code}", frame.set_language),
@@ -122,12 +136,12 @@ def build_app(
         Route("/metrics", prometheus),
         Route("/healthz", health),
         Mount("/api/v1", build_api(queries, metrics.database_error)),
-        Mount("/static", StaticFiles(packages=[("dashboard", "static")])),
+        Route("/static/{version}/{name}", assets.asset),
     ]
     return Starlette(
         routes=routes,
         middleware=[Middleware(_Placed, root=root), Middleware(Gate, access=access)],
-        exception_handlers={HTTPException: _refused, sa.exc.SQLAlchemyError: _away},
+        exception_handlers={HTTPException: _refused, sa.exc.SQLAlchemyError: _away, Exception: broken},
     )
 
 
@@ -137,8 +151,7 @@ def _workshop(site: Site, files: Path, operator: Operator | None) -> list[Route]
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    return frame.problem(request, status)
+    return frame.problem(request, cast("HTTPException", error).status_code)
 
 
 async def _away(request: Request, _error: Exception) -> Response:

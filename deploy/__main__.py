@@ -46,6 +46,10 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ca: Annotated[str, typer.Option(help="CA of the devices' certificates, on the broker.")] = "ca.pem",
     certificate: Annotated[str, typer.Option(help="The broker's own, on the broker.")] = "broker.pem",
     key: Annotated[str, typer.Option(help="Its key, on the broker.")] = "broker.key",
+    recorder: Annotated[
+        list[str] | None,
+        typer.Option(help="Certificate name of a recorder besides svc-recorder; may be repeated."),
+    ] = None,
     consumer: Annotated[
         list[str] | None, typer.Option(help="Certificate name of a consumer of events; may be repeated.")
     ] = None,
@@ -87,7 +91,7 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Examples:
       shelfkit deploy broker --store 0417 --fleet fleet --out broker
       shelfkit deploy broker --store 0417 --fleet fleet --consumer stock-alerts --out broker
-      shelfkit deploy broker --update --fleet fleet --out broker
+      shelfkit deploy broker --update --fleet fleet --recorder svc-recorder-2 --out broker
       shelfkit deploy broker --loopback --out broker && mosquitto -c broker/mosquitto.conf
     """  # noqa: D301 - click needs the character itself to keep the lines
     if [bool(store), loopback, update].count(True) != 1:
@@ -99,6 +103,7 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
         written = update_broker(
             out,
             opened,
+            recorders=recorder or (),
             consumers=consumer or (),
             home_assistants=home_assistant or (),
             operators=operator or (),
@@ -116,6 +121,7 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter for each option
         ca=ca,
         certificate=certificate,
         key=key,
+        recorders=tuple(recorder or ()),
         consumers=tuple(consumer or ()),
         home_assistants=tuple(home_assistant or ()),
         operators=tuple(operator or ()),

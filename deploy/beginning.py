@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from deploy import authority as authorities
-from deploy.broker import BROKER, CA, OPERATORS, RECORDER
+from deploy.broker import ALERTS, BROKER, CA, OPERATORS, RECORDER
 from deploy.fleet import Fleet, FleetInfo
 from deploy.pki import Kind
 from deploy.release.keys import NAMES, write_key
@@ -20,6 +20,7 @@ SERVICES = {
     RECORDER: Kind.SERVICE,
     **dict.fromkeys(OPERATORS, Kind.SERVICE),
     CA: Kind.SERVICE,
+    ALERTS: Kind.SERVICE,
 }
 """What every fleet has."""
 

@@ -1,6 +1,8 @@
 """A mosquitto configuration for one store: who may speak to whom, and nothing lost silently."""
 
 import json
+import os
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +27,7 @@ OPERATORS = {
     f"{OPERATOR}-page": "the live page",
 }
 """Who commands devices, and for what: a broker lets one of a name in at a time; these work side by side."""
+ALERTS = "svc-alerts"
 PLAN = "plan.json"
 REVOKED = "crl.pem"
 
@@ -34,6 +37,7 @@ class BrokerPlan:
     """What a configuration says; paths of certificates are those on the broker's machine.
 
     Attributes:
+        recorders: Names besides the usual one, where several share the devices.
         revoked: The list of certificates that were taken back; None: there is none.
         operators: Who may command devices, besides those that every fleet has.
     """
@@ -45,9 +49,15 @@ class BrokerPlan:
     certificate: str = "broker.pem"
     key: str = "broker.key"
     revoked: str | None = None
+    recorders: tuple[str, ...] = ()
     consumers: tuple[str, ...] = ()
     home_assistants: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Who else comes in, beside those that each broker knows: each needs a certificate of this name."""
+        return self.recorders + self.consumers + self.home_assistants + self.operators
 
     def __post_init__(self) -> None:
         try:
@@ -58,11 +68,6 @@ class BrokerPlan:
             raise UsageError(
                 f"Expected: names of letters, digits, '.', '_' and '-'. Received: {explain(exc)}."
             ) from exc
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        """Everybody who needs a certificate besides those that every fleet has."""
-        return self.consumers + self.home_assistants + self.operators
 
 
 def write_broker(
@@ -80,7 +85,7 @@ def write_broker(
         The files, the configuration first.
 
     Raises:
-        ConfigError: The fleet lacks a certificate, or a consumer has none.
+        ConfigError: The fleet lacks a certificate, or somebody named has none.
         DataError: The folder holds something, or cannot be written.
     """
     folder = out.resolve()
@@ -105,6 +110,7 @@ def update_broker(
     out: Path,
     fleet: Fleet | None,
     *,
+    recorders: Iterable[str] = (),
     consumers: Iterable[str] = (),
     home_assistants: Iterable[str] = (),
     operators: Iterable[str] = (),
@@ -116,7 +122,8 @@ def update_broker(
     Args:
         out: What `write_broker` wrote before.
         fleet: Whose certificates it has.
-        consumers: That there are from now on, besides those before.
+        recorders: That there are from now on, besides those before.
+        consumers: The same.
         home_assistants: The same.
         operators: The same.
 
@@ -124,7 +131,7 @@ def update_broker(
         The files that were written.
 
     Raises:
-        ConfigError: The folder is none, the fleet lacks a certificate, or a consumer has none.
+        ConfigError: The folder is none, the fleet lacks a certificate, or somebody named has none.
         DataError: It cannot be written.
     """
     folder = out.resolve()
@@ -136,6 +143,11 @@ def update_broker(
             f"Expected: the folder of a broker with certificates. Received: {out}: {exc}.",
             hint="write it anew: shelfkit deploy broker --store STORE --out FOLDER",
         ) from exc
+    if fleet is None and (folder / REVOKED).exists():
+        raise ConfigError(
+            f"Expected: the fleet that {folder / REVOKED} is of. Received: none, so the list would stay old.",
+            hint="name its folder: --fleet FOLDER",
+        )
     if fleet is not None and f"crlfile {folder / REVOKED}" not in text.splitlines():
         raise ConfigError(
             f"Expected: `crlfile {folder / REVOKED}` in {folder / CONFIG}. Received: none.",
@@ -143,6 +155,7 @@ def update_broker(
         )
     plan = replace(
         plan,
+        recorders=_united(plan.recorders, recorders),
         consumers=_united(plan.consumers, consumers),
         home_assistants=_united(plan.home_assistants, home_assistants),
         operators=_united(plan.operators, operators),
@@ -151,6 +164,11 @@ def update_broker(
         return _written(folder, _contents(plan, fleet))
     except OSError as exc:
         raise DataError(f"Expected: a place that can be written. Received: {out}: {exc.strerror}.") from exc
+
+
+def update_words(fleet: Fleet) -> str:
+    """Return the command that brings what was revoked to a broker."""
+    return f"shelfkit deploy broker --update --fleet {shlex.quote(str(fleet.folder))} --out FOLDER"
 
 
 def _plan(kept: Mapping[str, object]) -> dict[str, Any]:
@@ -167,7 +185,15 @@ def _written(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
             # mosquitto refuses an access list that others may read, and soon any that it does not own.
             staged.touch(0o600)
             staged.write_bytes(content)
+            _give(staged, folder / name)
     return [folder / name for name in contents]
+
+
+def _give(staged: Path, target: Path) -> None:
+    """Give a file to the user that the broker runs as: whoever has the one before, or the folder."""
+    made, wanted = staged.stat(), (target if target.exists() else target.parent).stat()
+    if (made.st_uid, made.st_gid) != (wanted.st_uid, wanted.st_gid):
+        os.chown(staged, wanted.st_uid, wanted.st_gid)
 
 
 def _contents(plan: BrokerPlan, fleet: Fleet | None) -> dict[str, bytes]:
@@ -216,7 +242,9 @@ def configuration(plan: BrokerPlan, folder: Path) -> str:
         "max_queued_messages 0",
         "# Small packets as they come: an acknowledgement behind another would wait for 40 ms.",
         "set_tcp_nodelay true",
-        "max_inflight_messages 20",
+        "# How many messages a subscriber gets before it has answered the first: a recorder takes them into",
+        "# its database by one commit. Devices and others ask for 20.",
+        "max_inflight_messages 1000",
         "# A planogram with its picture is the largest thing that is said here.",
         "max_packet_size 8388608",
         "persistent_client_expiration 14d",
@@ -269,15 +297,18 @@ def access_list(plan: BrokerPlan) -> str:
         f"pattern read {topic}"
         for topic in (own.ack, own.command("+"), own.desired, own.certificate_response)
     ]
-    lines += ["", f"user {RECORDER}", f"topic read {ROOT}/#", f"topic write {every.ack}"]
+    for name in (RECORDER, *plan.recorders):
+        lines += ["", f"user {name}", f"topic read {ROOT}/#", f"topic write {every.ack}"]
     for name in dict.fromkeys((*OPERATORS, *plan.operators)):
         lines += ["", f"user {name}", f"topic read {ROOT}/#"]
         lines += [f"topic write {topic}" for topic in (every.command("+"), every.desired)]
+    lines += ["", f"user {ALERTS}", f"topic write {every.alert('+')}"]
     lines += ["", f"user {CA}", f"topic read {every.certificate_request}"]
     lines += [f"topic write {every.certificate_response}"]
     for name in plan.consumers + plan.home_assistants:
         lines += ["", f"user {name}"]
-        lines += [f"topic read {topic}" for topic in (every.event("#"), every.state, every.health)]
+        heard = (every.event("#"), every.state, every.health, every.alert("+"))
+        lines += [f"topic read {topic}" for topic in heard]
         if name in plan.home_assistants:
             # Where it finds devices, and where it says that it has started itself.
             lines += ["topic read homeassistant/#", "topic write homeassistant/status"]

@@ -9,6 +9,7 @@ import typer
 from deploy import authority as authorities
 from deploy import fleet as fleets
 from deploy import inventory, starting
+from deploy.broker import update_words
 from deploy.fleet import Device, Fleet
 from deploy.inventory import Asked
 from deploy.keys import PassphraseFile, read_passphrase
@@ -207,7 +208,7 @@ def revoke(
         print_json(_told(opened, opened.device(name)))
         return
     typer.echo(f"{name}: {count} certificates taken back; bring {opened.revocation_list} to the broker:")
-    typer.echo("  shelfkit deploy broker --update --out FOLDER, and start it again")
+    typer.echo(f"  {update_words(opened)}, and start it again")
 
 
 def _told(opened: Fleet, line: Device) -> dict[str, object]:

@@ -10,7 +10,7 @@ import stat
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -38,6 +38,8 @@ class Drive:
         system: This machine runs from it.
         read_only: It takes no writes.
         plain_file: No drive at all.
+        serial: As it calls itself, or its reader does.
+        medium: The kernel's number of what is in it, another with each card or stick; empty: it has none.
     """
 
     path: Path
@@ -48,6 +50,8 @@ class Drive:
     system: bool = False
     read_only: bool = False
     plain_file: bool = False
+    serial: str = ""
+    medium: str = ""
 
     def __str__(self) -> str:
         return f"{self.path} ({self.model}, {self.size / 1e9:.1f} GB)"
@@ -113,7 +117,14 @@ def found(path: Path) -> Drive:
     drive = next((item for item in listed() if item.path == real), None)
     if drive is None:
         raise _no_drive(path, "a part of a drive, or one that is not listed")
-    return drive
+    return replace(drive, medium=_medium(real))
+
+
+def _medium(path: Path) -> str:
+    try:
+        return (Path("/sys/class/block") / path.name / "diskseq").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""  # of Linux before 5.15
 
 
 def parsed(text: str) -> list[Drive]:
@@ -136,6 +147,7 @@ def _drive(row: Mapping[str, Any]) -> Drive:
         mounted=mounted,
         system=bool(_SYSTEM.intersection(mounted)),
         read_only=bool(row["ro"]),
+        serial=str(row.get("serial") or "").strip(),
     )
 
 

@@ -9,6 +9,7 @@ import typer
 from deploy import authority as authorities
 from deploy import fleet as fleets
 from deploy.beginning import SERVICES, begin
+from deploy.broker import update_words
 from deploy.keys import PassphraseFile, read_passphrase
 from deploy.pki import MOST_DAYS
 from deploy.release.keys import NAMES
@@ -136,7 +137,7 @@ def service(
             typer.echo(
                 f"{name}: {count} certificates taken back; bring {opened.revocation_list} to the broker:"
             )
-            typer.echo("  shelfkit deploy broker --update --out FOLDER, and start it again")
+            typer.echo(f"  {update_words(opened)}, and start it again")
         return
     made = (renew if again else add)(opened, authority, name, now, names=names, days=days)
     if as_json:

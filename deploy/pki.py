@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from edge_agent.contracts.certificates import UNREADABLE, common_names
 from edge_agent.contracts.errors import DataError, UsageError
 
 BACK_DATED = timedelta(minutes=10)
@@ -168,12 +168,11 @@ def read_request(pem: bytes, common_name: str) -> EllipticCurvePublicKey:
     """
     try:
         request = x509.load_pem_x509_csr(pem)
-        signed, public = request.is_signature_valid, request.public_key()
-    except (ValueError, InvalidSignature, x509.UnsupportedGeneralNameType) as exc:
+        signed, public, said = request.is_signature_valid, request.public_key(), common_names(request)
+    except UNREADABLE as exc:
         raise DataError(f"Expected: a certificate request in PEM. Received: {pem[:60]!r}.") from exc
     if not signed:
         raise DataError("Expected: a request signed with its own key. Received: another signature.")
-    said = [str(item.value) for item in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if said != [common_name]:
         raise DataError(f"Expected: a request for {common_name!r}. Received: one for {said!r:.80}.")
     if not isinstance(public, EllipticCurvePublicKey) or public.curve.name not in _CURVES:

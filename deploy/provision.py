@@ -1,7 +1,9 @@
 """What goes onto a device's boot partition, checked as the device will check it."""
 
+import hashlib
 import io
 import tempfile
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from deploy.fleet import Fleet
+from deploy.release.repository import Keys, Repository
 from edge_agent.contracts import provisioning
 from edge_agent.contracts.errors import ConfigError, DataError
 from edge_agent.contracts.provisioning import (
@@ -26,14 +29,17 @@ from edge_agent.contracts.provisioning import (
 from edge_agent.contracts.yamlfile import ProblemsError
 
 
-def files(fleet: Fleet, device: str, now: datetime, *, data: Path = DATA) -> dict[str, bytes]:
+def files(
+    fleet: Fleet, device: str, now: datetime, *, data: Path = DATA, had: Mapping[str, str] | None = None
+) -> dict[str, bytes]:
     """Return what a device is provisioned with, by name.
 
     Args:
         fleet: That the device is in.
         device: Its id.
-        now: The clock; an expired certificate is refused.
+        now: The clock; an expired certificate is refused where the device has not had it before.
         data: Where the device keeps everything; its `device.yaml` is made to say so.
+        had: Hashes of the files that the device has, by name.
 
     Raises:
         ConfigError: The device is not in the fleet, or was revoked.
@@ -48,24 +54,22 @@ def files(fleet: Fleet, device: str, now: datetime, *, data: Path = DATA) -> dic
         )
     folder = fleet.device_folder(device)
     sources = {name: folder / name for name in (DEVICE, PLANOGRAM, REFERENCE, CERTIFICATE, KEY)}
-    sources |= {CA: fleet.ca / CA, ROOT: _newest_root(fleet)}
+    sources[CA] = fleet.ca / CA
+    offered = Repository(fleet.repository, Keys(fleet.keys))
+    if offered.begun:
+        sources[ROOT] = offered.root
     found = {}
     try:
         for name in FILES:
-            if sources[name].is_file():
+            if name in sources and sources[name].is_file():
                 found[name] = sources[name].read_bytes()
     except OSError as exc:
         raise DataError(f"Expected: a readable {exc.filename}. Received: {exc.strerror}.") from exc
     if DEVICE in found:
         found[DEVICE] = _placed(found[DEVICE], data)
-    _require(found, device, folder, now, data)
+    own = hashlib.sha256(found.get(CERTIFICATE, b"")).hexdigest()
+    _require(found, device, folder, now, data, known=(had or {}).get(CERTIFICATE) == own)
     return found
-
-
-def _newest_root(fleet: Fleet) -> Path:
-    metadata = fleet.repository / "metadata"
-    numbers = [path.name.split(".")[0] for path in metadata.glob("*.root.json")]
-    return metadata / f"{max((int(text) for text in numbers if text.isdigit()), default=1)}.root.json"
 
 
 def _placed(content: bytes, data: Path) -> bytes:
@@ -86,14 +90,16 @@ def _placed(content: bytes, data: Path) -> bytes:
     return out.getvalue().encode()
 
 
-def _require(found: dict[str, bytes], device: str, folder: Path, now: datetime, data: Path) -> None:
+def _require(
+    found: dict[str, bytes], device: str, folder: Path, now: datetime, data: Path, *, known: bool
+) -> None:
     with tempfile.TemporaryDirectory() as name:
         room = Path(name)
         for file, content in found.items():
             (room / file).touch(mode=0o600)
             (room / file).write_bytes(content)
         try:
-            provisioning.check(room, now=now, data=data, device=device)
+            provisioning.check(room, now=now, data=data, device=device, known=known)
         except ProblemsError as exc:
             hint = f"mend the files in {folder}"
             if KEY not in found:

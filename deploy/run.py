@@ -21,15 +21,12 @@ from deploy.fleet import Device as Line
 from deploy.fleet import Fleet
 from deploy.push.command import Number, Port, SshOption, pushed, told_of
 from deploy.push.pushing import Layout
-from deploy.service import tls_of
+from deploy.rollout.choice import addresses
 from deploy.ssh import Login
-from deploy.starting import address as address_of
-from edge_agent.contracts import config, events, messages
-from edge_agent.contracts.address import Address
+from edge_agent.contracts import events, messages
 from edge_agent.contracts.errors import DataError, DeviceError, ServiceError, UsageError
 from edge_agent.contracts.events import Event
 from edge_agent.contracts.messages import Availability, Command, Health, Reply, State
-from edge_agent.contracts.provisioning import DEVICE
 from edge_agent.contracts.times import rfc3339
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Disconnected, Link, Publication, Received, Refused, Subscribed
@@ -316,11 +313,6 @@ def _say(text: str) -> None:
 
 
 def _link(fleet: Fleet, device: str, broker: str, operator: str, topics: DeviceTopics) -> Link:
-    tls = tls_of(fleet, operator)
-    if broker:
-        host, port = address_of(broker)
-    else:
-        settings = config.read(fleet.device_folder(device) / DEVICE).require()
-        host, port = settings.broker.host, settings.broker.port
+    _, address = addresses(fleet, {device: topics.store}, broker or None, operator)[device]
     wanted = (topics.health, topics.state, topics.event("#"), topics.reply("ping"))
-    return Link(Address(host, port, tls, encrypted=True), client_id=operator, subscriptions=wanted)
+    return Link(address, client_id=operator, subscriptions=wanted)

@@ -317,7 +317,6 @@ class Agent:
             last: Latest sequence.
             at: Now, seconds of the camera.
         """
-        quads = {slot.id: slot.quad for slot in self._shelf.slots}
         return messages.State(
             device=device,
             store=self._store,
@@ -328,7 +327,11 @@ class Agent:
             last=last,
             model=self._identity,
             planogram=messages.PlanogramState(
-                sha256=self._planogram_sha256, width=self._size[0], height=self._size[1], slots=quads
+                sha256=self._planogram_sha256,
+                width=self._size[0],
+                height=self._size[1],
+                slots={slot.id: slot.quad for slot in self._shelf.slots},
+                products={slot.id: slot.product for slot in self._shelf.slots},
             ),
             camera=messages.CameraState(faults=tuple(sorted(self._memory.faults))),
             products=list(self._product_states()),

@@ -204,6 +204,13 @@ def published(topics: DeviceTopics, health: Health) -> Publication:
     return Publication(topics.health, encode(health), retain=True)
 
 
+STARTS = f"EXTEND_TIMEOUT_USEC={300 * 1_000_000}"
+"""For `notify`: a step of the start is done, and the next may take as long as the unit gives a whole start.
+
+A slow machine needs longer than a fast one, and what hangs does no step.
+"""
+
+
 def notify(text: str) -> None:
     """Tell systemd something (READY=1, WATCHDOG=1, STOPPING=1); nothing elsewhere. See sd_notify(3)."""
     address = os.environ.get("NOTIFY_SOCKET")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from edge_agent import lastgood, safe, setup
 from edge_agent.contracts.errors import BundleError, ConfigError
+from edge_agent.health import STARTS, notify
 from edge_agent.running import Running
 from edge_agent.setup import Ready
 from edge_agent.wishes import Ending, Wishes, wishes
@@ -27,10 +28,12 @@ def run_live(path: Path) -> Ending:
         ConfigError: The same of a configuration; or the state directory or the metrics port cannot be used.
         DeviceError: The camera cannot be opened, or the disk is full.
     """
+    notify(STARTS)
     with wishes() as asked:
         ready = _ready(path, asked)
         if ready is None:
             return asked.ending
+        notify(STARTS)
         return Running(ready, asked).run()
 
 

@@ -116,10 +116,12 @@ class Link:
         subscriptions: Topic filters, each with QoS 1.
         session_expiry_s: How long the broker keeps the session (MQTT 5).
         manual_ack: Incoming messages stay with the broker until `acknowledge`.
+        deliveries: Whether `Delivered` tells of each publication.
+        receive_maximum: How many messages the broker may send that nobody has acknowledged (MQTT 5).
         rng: For the waits between attempts.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a keyword for each thing that a session may want
         self,
         address: Address,
         *,
@@ -128,12 +130,16 @@ class Link:
         subscriptions: tuple[str, ...] = (),
         session_expiry_s: int = 0,
         manual_ack: bool = False,
+        deliveries: bool = True,
+        receive_maximum: int = _DEFAULT_RECEIVE_MAXIMUM,
         rng: random.Random | None = None,
     ) -> None:
         self.notices: SimpleQueue[Notice] = SimpleQueue()
         self._address, self._client_id, self._will = address, client_id, will
         self._subscriptions, self._session_expiry_s = subscriptions, session_expiry_s
-        self._manual_ack, self._rng = manual_ack, rng or random.Random()  # noqa: S311 - jitter
+        self._manual_ack, self._deliveries = manual_ack, deliveries
+        self._receive_maximum = receive_maximum
+        self._rng = rng or random.Random()  # noqa: S311 - jitter
         self._version = paho.MQTTv5
         self._generation = 0
         self._client: paho.Client | None = None
@@ -282,7 +288,7 @@ class Link:
         client.on_socket_open = _at_once
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_publish = self._on_publish
+        client.on_publish = self._on_publish if self._deliveries else None
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
         return client
@@ -349,10 +355,13 @@ class Link:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = self._session_expiry_s
         properties.MaximumPacketSize = _LARGEST_BYTES
+        properties.ReceiveMaximum = self._receive_maximum
         return {"clean_start": self._session_expiry_s == 0, "properties": properties}
 
     def _publish_properties(self, publication: Publication) -> Properties | None:
-        if self._version != paho.MQTTv5:
+        # paho takes longer to make these than to send a message.
+        plain = publication.content_type is None and publication.expiry_s is None
+        if plain or self._version != paho.MQTTv5:
             return None
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         if publication.content_type is not None:

@@ -13,7 +13,7 @@ import os
 import pwd
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -24,10 +24,20 @@ from edge_agent.contracts import bundle, provisioning
 from edge_agent.contracts.command import print_json
 from edge_agent.contracts.errors import BundleError, ConfigError, DeviceError, KitError, UsageError
 from edge_agent.contracts.files import flush, written_beside
-from edge_agent.contracts.provisioning import DATA, FILES, FOLDER, MOST_BYTES, REPORT, ROOT, Checked
+from edge_agent.contracts.provisioning import (
+    CERTIFICATE,
+    DATA,
+    FILES,
+    FOLDER,
+    MOST_BYTES,
+    REPORT,
+    ROOT,
+    Checked,
+)
 from edge_agent.contracts.release import Place
 from edge_agent.contracts.times import rfc3339
 from edge_agent.contracts.yamlfile import Problem, ProblemsError
+from edge_agent.renewal import Renewal
 
 _NEW, _BEFORE = ".device-new", ".device-before"
 _APPLIED = ".applied"
@@ -160,14 +170,14 @@ class _Work:
         """Check and take over."""
         found = self._offered()
         if not found and self.device.is_dir():
-            return Done(self._check(self.device, now), ())
+            return Done(self._check(self.device, now, known=True), ())
         self.before()
         new = self.data / _NEW
         new.mkdir(parents=True, mode=0o700)
         for name in FILES:
             self._copy(found.get(name, self.device / name), new / name)
         try:
-            checked = self._check(new, now)
+            checked = self._check(new, now, known=self._has(new / CERTIFICATE))
         except ConfigError:
             shutil.rmtree(new)
             raise
@@ -180,8 +190,14 @@ class _Work:
                 self._take_off(found[name])
         return Done(checked, tuple(name for name in FILES if name in found))
 
-    def _check(self, folder: Path, now: datetime) -> Checked:
-        return provisioning.check(folder, now=now, data=self.data, labels=_labels(self.data))
+    def _check(self, folder: Path, now: datetime, *, known: bool) -> Checked:
+        checked = provisioning.check(folder, now=now, data=self.data, labels=_labels(self.data), known=known)
+        return replace(checked, not_after=Renewal(checked.config).expires or checked.not_after)
+
+    def _has(self, path: Path) -> bool:
+        """Return whether the device has had this very file before."""
+        own = self.device / path.name
+        return own.is_file() and path.is_file() and own.read_bytes() == path.read_bytes()
 
     def _offered(self) -> dict[str, Path]:
         """Return the files on the boot partition by their names; a name that is nearly one is refused.

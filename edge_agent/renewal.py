@@ -20,7 +20,6 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -28,10 +27,12 @@ from cryptography.x509.oid import NameOID
 
 from edge_agent.contracts import messages
 from edge_agent.contracts.address import Address, address_of
+from edge_agent.contracts.certificates import UNREADABLE, common_names
 from edge_agent.contracts.config import DeviceConfig, Tls
 from edge_agent.contracts.errors import DataError, DeviceError
 from edge_agent.contracts.files import flush, written_beside
 from edge_agent.contracts.messages import CertificateRequest, CertificateResponse
+from edge_agent.contracts.times import in_reach
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Publication
 
@@ -85,28 +86,30 @@ def _pair(tls: Tls) -> _Pair | None:
     try:
         certificate = x509.load_pem_x509_certificate(tls.certificate.read_bytes())
         key = serialization.load_pem_private_key(tls.key.read_bytes(), None)
-    except (OSError, ValueError, TypeError):
+        fits = key.public_key() == certificate.public_key()
+    except (OSError, *UNREADABLE):
         return None
-    return _Pair(certificate, tls) if key.public_key() == certificate.public_key() else None
+    return _Pair(certificate, tls) if fits else None
 
 
 def _ours(certificate: x509.Certificate, device: DeviceConfig) -> bool:
     """Return whether a certificate is for this device, and of the authority that it was provisioned with."""
-    names = [str(item.value) for item in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    return (
-        names == [device.device] and device.broker.tls is not None and _signed(certificate, device.broker.tls)
-    )
+    try:
+        ours = common_names(certificate) == [device.device]
+    except UNREADABLE:
+        return False
+    return ours and device.broker.tls is not None and _signed(certificate, device.broker.tls)
 
 
 def _signed(certificate: x509.Certificate, tls: Tls) -> bool:
     try:
         trusted = x509.load_pem_x509_certificates(tls.ca.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, *UNREADABLE):
         return False
     for authority in trusted:
         try:
             certificate.verify_directly_issued_by(authority)
-        except (ValueError, TypeError, InvalidSignature):
+        except UNREADABLE:
             continue
         return True
     return False
@@ -128,8 +131,12 @@ class Renewal:
 
     @property
     def expires(self) -> datetime | None:
-        """When the certificate that holds now ends; None where there is none."""
-        return None if self._certificate is None else self._certificate.not_valid_after_utc
+        """When the certificate that holds now ends; None where there is none, or where it never does.
+
+        The last second of the year 9999 stands for never (RFC 5280, 4.1.2.5).
+        """
+        end = None if self._certificate is None else self._certificate.not_valid_after_utc
+        return end if end is not None and in_reach(end) else None
 
     def due(self, now: datetime) -> bool:
         """Return whether it is time to ask."""
@@ -199,7 +206,7 @@ class Renewal:
         try:
             certificate = x509.load_pem_x509_certificate(pem.encode())
             fits = certificate.public_key() == key.public_key()
-        except ValueError:
+        except UNREADABLE:
             return None
         return certificate if fits and self._later(certificate) and _ours(certificate, self._device) else None
 
@@ -225,7 +232,7 @@ class Renewal:
     def _read_next(self) -> EllipticCurvePrivateKey | None:
         try:
             key = serialization.load_pem_private_key((self._device.state_dir / NEXT).read_bytes(), None)
-        except (OSError, ValueError, TypeError):
+        except (OSError, *UNREADABLE):
             return None
         return key if isinstance(key, EllipticCurvePrivateKey) else None
 

@@ -25,6 +25,7 @@ from edge_agent.contracts.scoring import Floats
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.launched import Launched
 from edge_agent.mqtt import Connected, Delivered, Notice, Publication, Received
+from edge_agent.renewal import tls_in_force
 from edge_agent.update import launcher, records
 from edge_agent.update.disk import read_small, sweep
 from edge_agent.update.machine import INFERENCES, RAN_ALREADY
@@ -134,7 +135,7 @@ class Updates:
         return True
 
     def _source(self) -> Source | None:
-        url, tls = self._device.updates.url, self._device.broker.tls
+        url, tls = self._device.updates.url, tls_in_force(self._device)
         if url is None:
             return None
         if tls is None or not url.startswith("https:"):

@@ -171,7 +171,7 @@ class FleetSimulator:
     def look(self, rollout: Rollout) -> Rollout:
         """Let the operator look once, and tell."""
         rollout = step(rollout, self.views, self.now)
-        for name, wish in to_tell(self.devices, wanted(rollout), self.views, rollout.id).items():
+        for name, wish in to_tell(self.devices, wanted(rollout), self.views, {rollout.id}).items():
             device = self.devices[name]
             payload = b"" if wish is None else messages.encode(wish)
             self._said(name, device, "desired", payload)

@@ -19,6 +19,7 @@ from typing import Self
 import cv2
 import numpy as np
 
+from dashboard.queries import EventFilter, Queries
 from dashboard.store import Store
 from edge_agent.camera.shelf.layout import places
 from edge_agent.camera.shelf.scene import Copy, shelf
@@ -162,8 +163,9 @@ def recorder(folder: Path, broker: Mosquitto, *, user: str = "") -> Life:
 def recorded(folder: Path) -> tuple[Found, list[dict[str, object]]]:
     """Return every event that the recorder has, in the order of its coming, and every gap."""
     store = Store(f"sqlite:///{folder / 'recorder.sqlite'}")
-    found = [row["event"] for row in store.events(0, 1_000_000)]
-    gaps = store.gaps()
+    queries = Queries(store.engine)
+    found = [row["event"] for row in queries.all_events(EventFilter(), 0)]
+    gaps = queries.gaps(0, 1_000_000)
     store.close()
     return found, gaps
 

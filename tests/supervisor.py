@@ -10,6 +10,10 @@ import time
 from pathlib import Path
 from queue import Empty, Queue
 
+from edge_agent.health import STARTS
+
+_STEP_S = int(STARTS.rpartition("=")[2]) / 1e6
+
 
 class Supervisor:
     """systemd's part: listens to the main process, and ends and starts it again when it falls silent."""
@@ -29,10 +33,14 @@ class Supervisor:
         }
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, patience_s: float = 90) -> None:
-        """Start it, and wait until it is ready."""
+    def start(self, patience_s: float = 90) -> int:
+        """Start it, wait until it is ready, and return how many steps to there it told of."""
         self.process = subprocess.Popen(self._command, env=self._environment)
-        assert self.hear(patience_s) == "READY=1"
+        steps = 0
+        while (said := self.hear(patience_s)) == STARTS:
+            steps += 1
+        assert said == "READY=1"
+        return steps
 
     def hear(self, patience_s: float) -> str | None:
         """Return the next thing it says; None where it says nothing for so long."""
@@ -178,6 +186,8 @@ class Service:
             said = self._hear()
             if said == "READY=1":
                 ready = True
+            if said == STARTS and not ready:
+                until = max(until, time.monotonic() + _STEP_S)
             if said is not None and (ready or said == "READY=1"):
                 until = time.monotonic() + self._watchdog_s
             if self._end.is_set():

@@ -20,10 +20,9 @@ from pathlib import Path
 import click
 import cv2
 import pytest
-from typer.main import get_command
 
-from deploy.__main__ import app as deploy
-from edge_agent.__main__ import app as agent
+from edge_agent.cli import Stages
+from edge_agent.contracts.command import DefaultCommandGroup
 from edge_agent.contracts.photos import read_picture
 from tests.brokers import free_port
 from tests.conftest import find_program
@@ -188,19 +187,27 @@ def test_the_slots_of_a_shelf_are_drawn_as_the_guide_says(tmp_path: Path) -> Non
     assert "low_at: 2" in (folder / "shelf" / "planogram.yaml").read_text()
 
 
+def options(words: list[str]) -> set[str]:
+    """Return the options of the command that some words name; an AssertionError where there is none."""
+    command: click.Command = Stages()
+    while isinstance(command, click.Group):
+        context, word = click.Context(command), words[0] if words else ""
+        below = None if word.startswith("-") else command.get_command(context, word)
+        if below is None:
+            assert isinstance(command, DefaultCommandGroup), word
+            below = next(iter(command.commands.values()))
+        else:
+            words = words[1:]
+        command = below
+    said = [[*parameter.opts, *parameter.secondary_opts] for parameter in command.params]
+    return {option for names in said for option in names} | {"--help"}
+
+
 @pytest.mark.parametrize("guide", sorted(path.name for path in GUIDES.glob("*.md")))
 def test_a_guide_names_only_commands_and_options_that_there_are(guide: str) -> None:
-    stages = {"agent": get_command(agent), "deploy": get_command(deploy)}
-    for block in blocks(guide):
-        lines = block.text.replace("\\\n", " ")
-        for stage, name, rest in re.findall(r"\bshelfkit (agent|deploy) ([a-z-]+)([^\n|&>]*)", lines):
-            group = stages[stage]
-            assert isinstance(group, click.Group)
-            command = group.get_command(click.Context(group), name)
-            assert command is not None, f"{stage} {name}"
-            if isinstance(command, click.Group):
-                below = command.get_command(click.Context(command), rest.split()[0])
-                assert below is not None, f"{stage} {name} {rest}"
-                command = below
-            known = {option for parameter in command.params for option in parameter.opts}
-            assert set(re.findall(r"(?<!\S)--[a-z-]+", rest)) <= known, f"{stage} {name} {rest}"
+    text = (GUIDES / guide).read_text(encoding="utf-8")
+    for block in re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL):
+        lines = block.replace("\\\n", " ")
+        for words in re.findall(r"(?:^|[|#$] |/)shelfkit ([a-z][^\n|&>#]*)", lines, re.MULTILINE):
+            asked = set(re.findall(r"(?<!\S)--[a-z0-9-]+", words))
+            assert asked <= options(words.split()), words

@@ -3,13 +3,13 @@
 import secrets
 from datetime import timedelta
 
-import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from dashboard.accounts.attempts import Attempts
 from dashboard.accounts.gate import COOKIE, Access, client_of, posted, require, root_of
 from dashboard.accounts.identity import Role
 from dashboard.pages import frame
@@ -17,7 +17,6 @@ from edge_agent.contracts.errors import UsageError
 
 VISITOR = "shelfkit_visitor"
 
-_AT_ONCE = 2
 _LINES = 100
 _FAR = 2**62
 
@@ -27,12 +26,11 @@ class Door:
 
     Args:
         access: Who is let in.
+        attempts: Looks at passwords.
     """
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
-        # A password is made slow to try: whoever tries many at once must not take all processors and memory.
-        self._trying = anyio.CapacityLimiter(_AT_ONCE)
+    def __init__(self, access: Access, attempts: Attempts) -> None:
+        self._access, self._attempts = access, attempts
 
     async def page(self, request: Request) -> Response:
         """Ask for name and password."""
@@ -46,19 +44,14 @@ class Door:
         visitor = request.cookies.get(VISITOR, "")
         fields = await posted(request, visitor)
         name, password, after = fields.get("name", ""), fields.get("password", ""), fields.get("next", "/")
-        address, now, throttle = client_of(request), self._access.clock(), self._access.throttle
-        wait = throttle.wait(name, address, now)
+        right, wait = await self._attempts.right(request, name, password)
         if wait:
             return self._asking(request, 429, "login.wait", after, wait)
-        people, audit = self._access.accounts.people, self._access.accounts.audit
-        # Counted before it is known: many tries at the same time are many tries.
-        throttle.failed(name, address, now)
-        right = await anyio.to_thread.run_sync(people.right, name, password, limiter=self._trying)
         if not right:
-            await run_in_threadpool(audit.note, name, "login-failed", "", address, now)
             return self._asking(request, 401, "login.wrong", after)
-        throttle.succeeded(name, address)
-        await run_in_threadpool(audit.note, name, "login", "", address, now)
+        people, now = self._access.accounts.people, self._access.clock()
+        note = self._access.accounts.audit.note
+        await run_in_threadpool(note, name, "login", "", client_of(request), now)
         # Always a new one: what a browser held before the log-in is worth nothing after it.
         await run_in_threadpool(people.close_session, request.cookies.get(COOKIE, ""))
         secret = await run_in_threadpool(people.open_session, name, now)
@@ -89,7 +82,7 @@ class Door:
         nobody: bool = False,
     ) -> Response:
         visitor = request.cookies.get(VISITOR) or secrets.token_urlsafe(32)
-        seconds = int(wait.total_seconds()) + 1
+        seconds = _seconds(wait)
         shown = {"visitor": visitor, "wrong": wrong, "next": frame.local(after), "seconds": seconds}
         shown["nobody"] = nobody
         answer = frame.page(request, "login.html", status, **shown)
@@ -97,6 +90,10 @@ class Door:
         if wait:
             answer.headers["Retry-After"] = str(seconds)
         return answer
+
+
+def _seconds(wait: timedelta) -> int:
+    return int(wait.total_seconds()) + 1
 
 
 def _give(request: Request, answer: Response, name: str, value: str, same_site: str) -> None:
@@ -119,10 +116,11 @@ class Desk:
 
     Args:
         access: What to look after.
+        attempts: Looks at passwords.
     """
 
-    def __init__(self, access: Access) -> None:
-        self._access, self._accounts = access, access.accounts
+    def __init__(self, access: Access, attempts: Attempts) -> None:
+        self._access, self._accounts, self._attempts = access, access.accounts, attempts
 
     async def own(self, request: Request) -> Response:
         """Show the form for another password."""
@@ -133,15 +131,15 @@ class Desk:
         """Take another password; every session of the account ends."""
         name = self._person(request)
         fields = await posted(request)
-        right = await run_in_threadpool(self._accounts.people.right, name, fields.get("old", ""))
-        wrong = "" if right else frame.spoken_to(request).say("login.wrong")
+        right, wait = await self._attempts.right(request, name, fields.get("old", ""))
+        if not right:
+            key = "login.wait" if wait else "login.wrong"
+            said = frame.spoken_to(request).say(key, n=_seconds(wait))
+            return frame.page(request, "account.html", 429 if wait else 400, error=said)
         try:
-            if right:
-                await run_in_threadpool(self._accounts.people.set_password, name, fields.get("new", ""))
+            await run_in_threadpool(self._accounts.people.set_password, name, fields.get("new", ""))
         except UsageError as exc:
-            wrong = str(exc)
-        if wrong:
-            return frame.page(request, "account.html", 400, error=wrong)
+            return frame.page(request, "account.html", 400, error=str(exc))
         await self._note(request, name, "password", name)
         return frame.to(request, "/login")
 
@@ -171,7 +169,7 @@ class Desk:
         """Do one thing; return what it was about, and a secret to show once."""
         people, tokens, now = self._accounts.people, self._accounts.tokens, self._access.clock()
         what, name = fields.get("do", ""), fields.get("name", "")
-        if name == admin and what in {"account-remove", "account-role"}:
+        if name == admin and what in {"account-password", "account-remove", "account-role"}:
             raise UsageError("Expected: somebody else's account. Received: your own.")
         match what:
             case "account-add":
@@ -179,6 +177,8 @@ class Desk:
             case "account-role":
                 people.set_role(name, Role(fields.get("role", "")))
                 name = f"{name}: {fields['role']}"
+            case "account-password":
+                people.set_password(name, fields.get("password", ""))
             case "account-remove":
                 people.remove(name)
             case "token-make":
@@ -211,7 +211,8 @@ class Desk:
 
 def routes(access: Access) -> list[Route]:
     """Return the pages of the door."""
-    door, desk = Door(access), Desk(access)
+    attempts = Attempts(access)
+    door, desk = Door(access, attempts), Desk(access, attempts)
     return [
         Route("/login", door.page, methods=["GET"]),
         Route("/login", door.enter, methods=["POST"]),

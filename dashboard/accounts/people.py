@@ -103,8 +103,11 @@ class People:
     def right(self, name: str, password: str) -> bool:
         """Whether this is the account's password; takes as long where there is no such account."""
         query = sa.select(ACCOUNTS.c.password).where(ACCOUNTS.c.name == name)
-        with self._engine.connect() as connection:
-            kept = connection.execute(query).scalar()
+        kept = None
+        # No database has to hear of what is no name.
+        if _NAME.fullmatch(name):
+            with self._engine.connect() as connection:
+                kept = connection.execute(query).scalar()
         try:
             return _HASHER.verify(kept or _nobody(), password[: LONGEST_PASSWORD + 1]) and kept is not None
         except (VerificationError, InvalidHashError):

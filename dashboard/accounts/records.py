@@ -11,7 +11,8 @@ from sqlalchemy.engine import Engine
 
 from dashboard.accounts.identity import Identity, Role
 from dashboard.accounts.people import People, hashed
-from dashboard.accounts.tables import AUDIT, SETTINGS, TOKENS, open_tables
+from dashboard.accounts.tables import AUDIT, HOURS, SETTINGS, TOKENS, open_tables
+from dashboard.hours import Week, read_line
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.times import rfc3339
 
@@ -74,7 +75,9 @@ class Audit:
 
     def note(self, who: str, what: str, about: str, address: str, now: datetime) -> None:
         """Write a line."""
-        row = {"time": rfc3339(now), "who": who[:80], "what": what, "about": about[:200], "address": address}
+        # Whoever tries to log in may call himself anything.
+        row = {"time": rfc3339(now), "who": who[:80].replace("\0", ""), "what": what}
+        row |= {"about": about[:200], "address": address}
         with self._engine.begin() as connection:
             connection.execute(sa.insert(AUDIT), row)
 
@@ -89,14 +92,20 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class StoreSetting:
-    """How a store is called, and the zone of its clocks."""
+    """How a store is called, the zone of its clocks, and its opening hours: empty where nobody said."""
 
     title: str
     zone: str
+    hours: str = ""
+
+    @property
+    def week(self) -> Week | None:
+        """When it is open; None is always."""
+        return read_line(self.hours)
 
 
 class Settings:
-    """Settings of stores; a store without any is called by its number and lives in UTC."""
+    """Settings of stores; a store without any is called by its number, lives in UTC and never closes."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -104,21 +113,19 @@ class Settings:
     def all(self) -> dict[str, StoreSetting]:
         """Return what was ever set."""
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(SETTINGS)).all()
-        return {row.store: StoreSetting(row.title, row.zone) for row in rows}
+            return {row.store: _setting(row) for row in connection.execute(_SETTINGS)}
 
     def of(self, store: str) -> StoreSetting:
         """Return what holds for a store."""
-        query = sa.select(SETTINGS).where(SETTINGS.c.store == store)
         with self._engine.connect() as connection:
-            row = connection.execute(query).first()
-        return StoreSetting("", "UTC") if row is None else StoreSetting(row.title, row.zone)
+            row = connection.execute(_SETTINGS.where(SETTINGS.c.store == store)).first()
+        return StoreSetting("", "UTC") if row is None else _setting(row)
 
     def set(self, store: str, setting: StoreSetting) -> None:
         """Keep what holds for a store from now on.
 
         Raises:
-            UsageError: There is no such zone, or the title is too long.
+            UsageError: There is no such zone, the title is too long, or the hours are none.
         """
         try:
             ZoneInfo(setting.zone)
@@ -126,10 +133,26 @@ class Settings:
             raise UsageError(
                 f"Expected: a zone like Europe/Zurich or Asia/Shanghai. Received: {setting.zone!r}."
             ) from exc
+        try:
+            hours = str(setting.week or "")
+        except ValueError as exc:
+            raise UsageError(f"Expected: opening hours. Received: {setting.hours!r}: {exc}.") from exc
         title = _named(setting.title) if setting.title.strip() else ""
+        kept: dict[sa.Table, dict[str, str]] = {
+            SETTINGS: {"title": title, "zone": setting.zone},
+            HOURS: {"hours": hours},
+        }
         with self._engine.begin() as connection:
-            connection.execute(sa.delete(SETTINGS).where(SETTINGS.c.store == store))
-            connection.execute(sa.insert(SETTINGS), {"store": store, "title": title, "zone": setting.zone})
+            for table, values in kept.items():
+                connection.execute(sa.delete(table).where(table.c.store == store))
+                connection.execute(sa.insert(table), {"store": store, **values})
+
+
+_SETTINGS = sa.select(SETTINGS, HOURS.c.hours).outerjoin(HOURS, HOURS.c.store == SETTINGS.c.store)
+
+
+def _setting(row: sa.Row[Any]) -> StoreSetting:
+    return StoreSetting(row.title, row.zone, row.hours or "")
 
 
 class Accounts:

@@ -1,9 +1,10 @@
-"""Tables of accounts: apart from events, so that a copy of one does not carry the other."""
+"""Tables of accounts: in a file of their own beside events, or on the same server."""
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import StaticPool
 
+from dashboard.schema import writing
 from edge_agent.contracts.errors import ServiceError
 
 METADATA = sa.MetaData()
@@ -52,6 +53,12 @@ SETTINGS = sa.Table(
     sa.Column("title", sa.Text, nullable=False),
     sa.Column("zone", sa.Text, nullable=False),
 )
+HOURS = sa.Table(
+    "web_hours",
+    METADATA,
+    sa.Column("store", sa.Text, primary_key=True),
+    sa.Column("hours", sa.Text, nullable=False),
+)
 
 
 def beside(database: str) -> str:
@@ -77,7 +84,9 @@ def open_tables(url: str) -> Engine:
             engine = sa.create_engine(url, pool_pre_ping=True)
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _patient)
-        METADATA.create_all(engine)
+        # Recorders that share a database may start at one moment.
+        with writing(engine) as connection:
+            METADATA.create_all(connection)
     except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as exc:
         told = str(getattr(exc, "orig", None) or exc).splitlines()[0]
         raise ServiceError(

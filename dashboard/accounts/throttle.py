@@ -53,8 +53,13 @@ class Throttle:
             del self._failures[next(iter(self._failures))]
 
     def succeeded(self, name: str, address: str) -> None:
-        """Forget the failures of somebody who then knew it."""
-        self._failures.pop(_keys(name, address)[0], None)
+        """Forget the failures of somebody who then knew it; of others on the address, the try was none."""
+        own, *shared = _keys(name, address)
+        self._failures.pop(own, None)
+        for key in shared:
+            found = self._failures.get(key)
+            if found is not None:
+                found.count -= 1
 
 
 def _keys(name: str, address: str) -> tuple[tuple[str, str], tuple[str, str], tuple[str, str]]:

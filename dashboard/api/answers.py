@@ -29,11 +29,11 @@ def stores(queries: Queries, _path: models.Nothing, _query: models.Nothing) -> J
 def devices(queries: Queries, _path: models.Nothing, query: models.DevicesQuery) -> Json:
     """Devices, by store and name."""
     found = queries.devices(query.store, query.status, query.after, query.limit)
-    items = [_summary(store, device, state, health) for _, store, device, state, health in found]
+    items = [_summary(*one[1:]) for one in found]
     return {"devices": items, "next": found[-1][0] if len(found) == query.limit else None}
 
 
-def _summary(store: str, device: str, state: Json | None, health: Json | None) -> Json:
+def _summary(store: str, device: str, state: Json | None, health: Json | None, heard: str | None) -> Json:
     state, health = state or {}, health or {}
     return {
         "store": store,
@@ -43,13 +43,14 @@ def _summary(store: str, device: str, state: Json | None, health: Json | None) -
         "versions": health.get("versions", {}),
         "outbox_depth": health.get("outbox_depth"),
         "time": health.get("time") or state.get("time"),
+        "heard": heard,
     }
 
 
 def device(queries: Queries, path: models.AtDevice, _query: models.Nothing) -> Json:
     """A device's latest snapshot and health."""
-    state, health = _device(queries, path)
-    return {"store": path.store, "device": path.device, "state": state, "health": health}
+    state, health, heard = _device(queries, path)
+    return {"store": path.store, "device": path.device, "state": state, "health": health, "heard": heard}
 
 
 def slots(queries: Queries, path: models.AtDevice, _query: models.Nothing) -> Json:
@@ -59,7 +60,7 @@ def slots(queries: Queries, path: models.AtDevice, _query: models.Nothing) -> Js
     return {"slots": [{**value, "shelf": state["shelf"], "slot": name} for name, value in items]}
 
 
-def _device(queries: Queries, path: models.AtDevice) -> tuple[Json | None, Json | None]:
+def _device(queries: Queries, path: models.AtDevice) -> tuple[Json | None, Json | None, str | None]:
     found = queries.device(path.store, path.device)
     if found is None:
         raise HTTPException(404, f"Expected: a device of store {path.store}. Received: {path.device}.")
@@ -72,7 +73,7 @@ def products(queries: Queries, path: models.InStore, query: models.ProductsQuery
     after, known = "", False
     while page := queries.devices(path.store, None, after, 500):
         known, after = True, page[-1][0]
-        for _, store, name, state, _ in page:
+        for _, store, name, state, *_ in page:
             place = {"store": store, "device": name, "shelf": (state or {}).get("shelf")}
             found += [{**product, **place} for product in (state or {}).get("products", [])]
     if not known:
@@ -111,7 +112,7 @@ def chosen(query: models.HistoryQuery, path: models.OfProduct | None = None) -> 
 
 
 def gaps(queries: Queries, _path: models.Nothing, query: models.GapsQuery) -> Json:
-    """What devices lost before it was recorded."""
+    """What devices lost before it was recorded, and what was refused."""
     found = queries.gaps(query.after, query.limit)
     return {"gaps": found, "next": query.after + len(found) if len(found) == query.limit else None}
 

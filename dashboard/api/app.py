@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import sqlalchemy as sa
@@ -45,7 +45,12 @@ def build_api(queries: Queries, database_error: Callable[[], None] = lambda: Non
     routes += [Route(item.path, _endpoint(item, queries), methods=["GET"]) for item in OPERATIONS]
     return Starlette(
         routes=routes,
-        exception_handlers={HTTPException: _refused, UsageError: _senseless, sa.exc.SQLAlchemyError: away},
+        exception_handlers={
+            HTTPException: _refused,
+            UsageError: _senseless,
+            sa.exc.SQLAlchemyError: away,
+            Exception: _broken,
+        },
     )
 
 
@@ -94,9 +99,12 @@ def _file(queries: Queries, path: models.Question, query: models.HistoryQuery) -
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    return _problem(status, getattr(error, "detail", ""), headers)
+    refusal = cast("HTTPException", error)
+    return _problem(refusal.status_code, refusal.detail, dict(refusal.headers or {}))
+
+
+async def _broken(_request: Request, _error: Exception) -> Response:
+    return _problem(500, "Something went wrong; the recorder's log says what.")
 
 
 async def _senseless(_request: Request, error: Exception) -> Response:

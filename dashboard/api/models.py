@@ -8,14 +8,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from edge_agent.contracts.events import Event, Kind, Message, Sequence
 from edge_agent.contracts.identifiers import DeviceId, Label, ShelfId, SlotId, StoreId
 from edge_agent.contracts.messages import Availability, Health, ProductState, SlotState, State
-from edge_agent.contracts.times import moment
 
 _FAR = 2**62
 
 
 def _moment(value: object) -> datetime:
-    found = moment(value) if isinstance(value, str) else None
-    if found is None or not 1 < found.year < 9999:  # noqa: PLR2004 - a year at the edge has no UTC
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        found = None
+    # Any moment may be asked for; but a year at the edge has no UTC.
+    if found is None or found.tzinfo is None or not 1 < found.year < 9999:  # noqa: PLR2004
         msg = "Expected: RFC 3339 with a zone, like 2026-11-23T09:14:05Z."
         raise ValueError(msg)
     return found
@@ -28,6 +31,9 @@ Moment = Annotated[
 ]
 Limit = Annotated[int, Field(ge=1, le=1000, description="At most so many.")]
 Cursor = Annotated[int, Field(ge=0, le=_FAR, description="What comes behind this: `next` of a page.")]
+
+
+Heard = Annotated[str | None, Field(description="When it last said something, by the recorder's clock.")]
 
 
 class Question(BaseModel):
@@ -136,7 +142,8 @@ class DeviceSummary(BaseModel):
     status: Availability | None
     versions: dict[str, str]
     outbox_depth: int | None
-    time: str | None
+    time: Annotated[str | None, Field(description="When it said so, by its own clock.")]
+    heard: Heard
 
 
 class Devices(BaseModel):
@@ -153,6 +160,7 @@ class Device(BaseModel):
     device: str
     state: State | None
     health: Health | None
+    heard: Heard
 
 
 class PlacedSlot(SlotState):
@@ -209,13 +217,14 @@ class Events(BaseModel):
 
 
 class Gap(BaseModel):
-    """Sequences that a device no longer had before they were recorded."""
+    """Sequences that are missing: lost by the device, or refused because they were no events."""
 
     source: str
     stream: str
     first: int
     last: int
     noted: str
+    reason: Literal["lost", "refused"]
 
 
 class Gaps(BaseModel):

@@ -14,6 +14,7 @@ Json = dict[str, Any]
 _REF = "#/components/schemas/{model}"
 _PROBLEMS = {
     400: "A question that makes no sense.",
+    401: "Nobody is logged in, and no token came along.",
     404: "Nothing of that name.",
     503: "The database is away.",
 }
@@ -36,7 +37,12 @@ def document() -> Json:
         },
         "servers": [{"url": "/"}],
         "paths": {PREFIX + item.path: {"get": _operation(item, schemas)} for item in OPERATIONS},
-        "components": {"schemas": definitions["$defs"]},
+        # A recorder that runs without log-in asks for none.
+        "security": [{"token": []}, {}],
+        "components": {
+            "schemas": definitions["$defs"],
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 

@@ -20,6 +20,8 @@ from edge_agent.contracts.yamlfile import Problem, ProblemsError
 
 _FILE, _PICTURE = "draft.json", "reference.jpg"
 _NAME = "planogram.yaml"
+SHORT = 12
+"""Characters of a planogram's hash that people are shown."""
 _PLACE = re.compile(r"(slots|products)\[(\d+)\](?:\.(\w+))?")
 _LINE = re.compile(r"^\s*\S+\s\s(\S+)\s\s(.+)$", re.MULTILINE)
 _SIDE = 1080, 1920
@@ -52,11 +54,16 @@ class DraftSlot(BaseModel):
 
 
 class Draft(BaseModel):
-    """A planogram in the making. `picture` says whether there is one; width and height are the canvas."""
+    """A planogram in the making.
+
+    `picture` says whether there is one; width and height are the canvas; `base` begins the hash of the
+    planogram that the device had when the draft was begun or sent.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     revision: int = 0
+    base: _Text = ""
     shelf: _Text = ""
     products: Annotated[list[DraftProduct], Field(max_length=500)] = []
     slots: Annotated[list[DraftSlot], Field(max_length=1000)] = []
@@ -82,7 +89,8 @@ class StaleError(DataError):
 def begun(state: State | None) -> Draft:
     """Return a first draft: what a device says of its planogram, as far as it does.
 
-    A device does not say what belongs into a slot, only what stands there; where that is right, it is known.
+    An older agent does not say what belongs into a slot, only what stands there; where that is right, it is
+    known.
     """
     if state is None:
         return Draft()
@@ -93,10 +101,18 @@ def begun(state: State | None) -> Draft:
     slots = []
     for name, quad in list(state.planogram.slots.items())[:1000]:
         seen = state.slots.get(name)
-        label = seen.label if seen and seen.state == "present" else None
+        stands = seen.label if seen and seen.state == "present" else None
+        label = (state.planogram.products or {}).get(name, stands)
         slots.append(DraftSlot(id=name, quad=quad, product=label if label in known and label else ""))
     plan = state.planogram
-    return Draft(shelf=state.shelf, products=products, slots=slots, width=plan.width, height=plan.height)
+    return Draft(
+        base=plan.sha256[:SHORT],
+        shelf=state.shelf,
+        products=products,
+        slots=slots,
+        width=plan.width,
+        height=plan.height,
+    )
 
 
 def opened(text: str, size: tuple[int, int]) -> Draft:
@@ -146,10 +162,9 @@ class Drafts:
         """
         with self._lock:
             kept = self.of(device)
-            if kept is not None and kept.revision != draft.revision:
-                raise StaleError(
-                    f"Expected: revision {kept.revision} of the draft. Received: {draft.revision}."
-                )
+            known = 0 if kept is None else kept.revision
+            if known != draft.revision:
+                raise StaleError(f"Expected: revision {known} of the draft. Received: {draft.revision}.")
             made = draft.model_copy(update={"revision": draft.revision + 1})
             if picture is not None:
                 with written_beside(self._at(device) / _PICTURE) as staged:

@@ -17,7 +17,7 @@ from dashboard.accounts.gate import client_of, require
 from dashboard.accounts.identity import Identity, Role
 from dashboard.editor import draft as drafts
 from dashboard.editor import reference
-from dashboard.editor.draft import Draft, Drafts, StaleError
+from dashboard.editor.draft import SHORT, Draft, Drafts, StaleError
 from dashboard.operator import Operator
 from dashboard.pages import frame
 from dashboard.pages.bodies import content, document, said, sender
@@ -30,6 +30,7 @@ from edge_agent.contracts.messages import Reply, State
 from edge_agent.contracts.topics import DeviceTopics
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NUMBER = re.compile(r"[0-9]{1,15}")
 _MOST_DRAFT = 1024 * 1024
 _MOST_YAML = 1024 * 1024
 _CONFLICT = 409
@@ -58,7 +59,7 @@ class Editor:
             "draft": draft.model_dump(mode="json"),
             "known": _products(states.values()),
             "sends": self._operator is not None,
-            "in_use": mine.planogram.sha256[:12] if mine else "",
+            "in_use": mine.planogram.sha256[:SHORT] if mine else "",
         }
         return frame.page(request, "planogram.html", store=device.store, device=device.device, shown=shown)
 
@@ -106,7 +107,9 @@ class Editor:
         device = await known_device(self._site, request)
         data = await content(request, _MOST_YAML)
         try:
-            return JSONResponse(await run_in_threadpool(self._open, device, data))
+            return JSONResponse(await run_in_threadpool(self._open, device, data, _revision(request)))
+        except StaleError as exc:
+            return said(exc, _CONFLICT)
         except DataError as exc:
             return said(exc)
 
@@ -155,16 +158,19 @@ class Editor:
         self, request: Request, identity: Identity, device: DeviceTopics, source: Callable[[], bytes]
     ) -> Response:
         try:
-            draft = await run_in_threadpool(self._take, device, source)
+            draft = await run_in_threadpool(self._take, device, source, _revision(request))
+        except StaleError as exc:
+            return said(exc, _CONFLICT)
         except KitError as exc:
             return said(exc)
         await self._note(request, identity, "planogram-picture", f"{device.store}/{device.device}")
         return JSONResponse(draft.model_dump(mode="json", include={"revision", "width", "height", "picture"}))
 
-    def _take(self, device: DeviceTopics, source: Callable[[], bytes]) -> Draft:
+    def _take(self, device: DeviceTopics, source: Callable[[], bytes], revision: object) -> Draft:
+        before = self._draft(device, revision)
         image = reference.decoded(source())
         size = {"width": image.shape[1], "height": image.shape[0], "picture": True}
-        draft = self._draft(device).model_copy(update=size)
+        draft = before.model_copy(update=size)
         return self._drafts.save(device, draft, reference.encoded(image))
 
     def _snapshot(self, device: DeviceTopics) -> bytes:
@@ -180,28 +186,30 @@ class Editor:
 
     def _save(self, device: DeviceTopics, fields: dict[str, Any]) -> Response:
         before = self._draft(device)
-        kept = {"picture": before.picture, "width": before.width, "height": before.height}
-        draft = self._drafts.save(device, Draft.model_validate({**fields, **kept}))
+        kept = {"picture", "width", "height", "base"}
+        draft = Draft.model_validate({**fields, **before.model_dump(include=kept)})
+        # Who only looks has begun no draft, which would hide what the device is given later.
+        if draft != before:
+            draft = self._drafts.save(device, draft)
         problems, _ = drafts.checked(draft, self._drafts.picture(device))
         return JSONResponse({"revision": draft.revision, "problems": problems})
 
-    def _open(self, device: DeviceTopics, data: bytes) -> dict[str, Any]:
+    def _open(self, device: DeviceTopics, data: bytes, revision: object) -> dict[str, Any]:
+        before = self._draft(device, revision)
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as exc:
             raise DataError("Expected: a planogram.yaml, UTF-8. Received: something else.") from exc
-        before = self._draft(device)
         made = drafts.opened(text, (before.width, before.height))
-        made = made.model_copy(update={"picture": before.picture, "revision": before.revision})
+        kept = before.model_dump(include={"picture", "revision", "base"})
+        made = made.model_copy(update=kept)
         return self._drafts.save(device, made).model_dump(mode="json")
 
     def _checked(self, device: DeviceTopics) -> tuple[list[drafts.Place], str]:
         return drafts.checked(self._draft(device), self._drafts.picture(device))
 
     def _send(self, device: DeviceTopics, revision: object) -> dict[str, Any]:
-        draft = self._draft(device)
-        if draft.revision != revision:
-            raise StaleError(f"Expected: revision {draft.revision} of the draft. Received: {revision!r:.20}.")
+        draft = self._draft(device, revision)
         picture = self._drafts.picture(device) if draft.picture else None
         problems, text = drafts.checked(draft, picture)
         if problems:
@@ -209,13 +217,20 @@ class Editor:
         more = {} if picture is None else {"reference": base64.b64encode(picture).decode()}
         reply = self._asking().ask(device, "set-planogram", planogram=text, **more)
         if reply.ok:
-            return {"ok": True, "planogram": str((reply.model_extra or {}).get("planogram", ""))}
+            sha = str((reply.model_extra or {}).get("planogram", ""))
+            draft = self._drafts.save(device, draft.model_copy(update={"base": sha[:SHORT]}))
+            return {"ok": True, "planogram": sha, "revision": draft.revision}
         error = reply.error or ""
         return {"ok": False, "error": error, "problems": drafts.told(error)}
 
-    def _draft(self, device: DeviceTopics) -> Draft:
+    def _draft(self, device: DeviceTopics, revision: object = None) -> Draft:
+        """Return the draft; of the revision that somebody has seen, where one is said."""
         draft = self._drafts.of(device)
-        return draft if draft is not None else drafts.begun(self._states(device.store).get(device.device))
+        if draft is None:
+            draft = drafts.begun(self._states(device.store).get(device.device))
+        if revision is not None and draft.revision != revision:
+            raise StaleError(f"Expected: revision {draft.revision} of the draft. Received: {revision!r:.20}.")
+        return draft
 
     def _states(self, store: str) -> dict[str, State]:
         found = {}
@@ -254,6 +269,14 @@ def picture_of(reply: Reply) -> bytes:
         return base64.b64decode(str((reply.model_extra or {}).get("picture", "")), validate=True)
     except (binascii.Error, ValueError) as exc:
         raise DataError("Expected: a picture. Received: something else.") from exc
+
+
+def _revision(request: Request) -> int:
+    """Return the revision that a page had seen when it sent a file."""
+    text = request.query_params.get("revision", "")
+    if not _NUMBER.fullmatch(text):
+        raise HTTPException(400)
+    return int(text)
 
 
 def _products(states: Any) -> list[dict[str, str]]:  # noqa: ANN401 - any collection of states

@@ -69,5 +69,6 @@ def encoded(picture: Image) -> bytes:
 
 def blank(width: int, height: int) -> bytes:
     """Return an empty picture as PNG: to check places where the device keeps its picture to itself."""
-    _, data = cv2.imencode(".png", np.zeros((height, width), np.uint8))
+    # A device may say any size; of a picture no more is taken either.
+    _, data = cv2.imencode(".png", np.zeros((min(height, _MOST_SIDE), min(width, _MOST_SIDE)), np.uint8))
     return data.tobytes()

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlalchemy.exc import SQLAlchemyError
 
-from dashboard.labelling.exchange import export_to, import_from
+from dashboard.labelling.exchange import export_to, import_from, names
 from dashboard.labelling.queue import Queue
+from dashboard.queries import Queries
+from dashboard.schema import away, open_engine
 from edge_agent.contracts.command import new_app, print_json
 
 app = new_app(help="Pictures that wait for a label, and the data set that comes of them.")
@@ -44,6 +47,9 @@ def give(
     out: Annotated[Path, typer.Option(help="New folder for the pictures and their index.csv.")],
     files: Files,
     *,
+    database: Annotated[
+        str | None, typer.Option(help="The recorder's; it knows names and GTINs of products.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write everything that is labelled as a data set that `shelfkit train` takes as it is.
@@ -51,10 +57,22 @@ def give(
     \b
     Examples:
       shelfkit dashboard labels export --files shelfkit.files --out labelled
+      shelfkit dashboard labels export --files shelfkit.files --out labelled --database sqlite:///shelfkit.sqlite
       shelfkit train labelled --out run
     """  # noqa: D301 - click needs the character itself to keep the lines
-    count = export_to(out, Queue(files / "labels"), {})
+    count = export_to(out, Queue(files / "labels"), _names(database) if database else {})
     if as_json:
         print_json({"out": str(out), "pictures": count})
         return
     typer.echo(f"{out}: {count} labelled pictures; train with: shelfkit train {out} --out run")
+
+
+def _names(database: str) -> dict[str, tuple[str, str]]:
+    """Return name and GTIN of every product that a recorder knows."""
+    engine = open_engine(database)
+    try:
+        return names(Queries(engine))
+    except SQLAlchemyError as exc:
+        raise away(database, exc) from exc
+    finally:
+        engine.dispose()

@@ -15,9 +15,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from dashboard.labelling.queue import Queue, fitting
+from dashboard.queries import Queries
+from edge_agent.contracts import messages
 from edge_agent.contracts.dataset import INDEX, write_index
 from edge_agent.contracts.errors import DataError, UsageError
 from edge_agent.contracts.files import written_beside
+from edge_agent.contracts.messages import State
 from edge_agent.contracts.photos import MIN_SIDE_PX
 from edge_agent.contracts.pictures import kind_of, read_picture, size_of
 from edge_agent.contracts.preprocess import Image
@@ -104,6 +107,16 @@ def export_to(out: Path, queue: Queue, names: Mapping[str, tuple[str, str]]) -> 
     except OSError as exc:
         raise DataError(f"Expected: to write {out}. Received: {exc.strerror}.") from exc
     return len(items)
+
+
+def names(queries: Queries) -> dict[str, tuple[str, str]]:
+    """Return name and GTIN of every product that a device knows."""
+    found = {}
+    for store in queries.stores():
+        for _, text, _ in queries.latest(store["store"]):
+            for one in messages.decode(State, text.encode()).products if text else ():
+                found[one.label] = one.name, one.gtin or ""
+    return found
 
 
 def zipped(queue: Queue, names: Mapping[str, tuple[str, str]]) -> IO[bytes]:

@@ -21,7 +21,6 @@ from dashboard.operator import Operator
 from dashboard.pages import frame
 from dashboard.pages.bodies import document, said, sender
 from dashboard.pages.site import Site
-from edge_agent.contracts import messages
 from edge_agent.contracts.errors import KitError
 from edge_agent.contracts.messages import State
 from edge_agent.contracts.preprocess import Image, crop
@@ -107,7 +106,9 @@ class Desk:
         """Give everything labelled as a zip for `train`."""
         identity = require(request, Role.STAFF)
         try:
-            file = await run_in_threadpool(lambda: exchange.zipped(self._queue, self.names()))
+            file = await run_in_threadpool(
+                lambda: exchange.zipped(self._queue, exchange.names(self._site.queries))
+            )
         except KitError as exc:
             return frame.problem(request, 404, str(exc))
         await self._note(request, identity, "labels-export", "")
@@ -136,19 +137,10 @@ class Desk:
         said = "picture" if pictured else "waiting"
         return frame.to(request, f"/stores/{device.store}/devices/{device.device}/slots/{slot}?wrong={said}")
 
-    def names(self) -> dict[str, tuple[str, str]]:
-        """Return name and GTIN of every product that a device knows."""
-        found = {}
-        for store in self._site.queries.stores():
-            for _, text, _ in self._site.queries.latest(store["store"]):
-                for one in messages.decode(State, text.encode()).products if text else ():
-                    found[one.label] = one.name, one.gtin or ""
-        return found
-
     def _items(self, state: str) -> dict[str, Any]:
         counts = self._queue.counts()
         told = {"open": counts.open, "labelled": counts.labelled, "skipped": counts.skipped}
-        names = {label: name for label, (name, _) in self.names().items()}
+        names = {label: name for label, (name, _) in exchange.names(self._site.queries).items()}
         found = self._queue.items(state, _AT_ONCE)
         labels = list(dict.fromkeys([*self._queue.labels(), *names]))
         return {"items": found, "labels": labels, "names": names, "counts": told}
@@ -156,7 +148,7 @@ class Desk:
     def _wrong(self, device: DeviceTopics, slot: str, identity: Identity) -> bool:
         """Queue a slot with its picture where there is one; return whether there is."""
         found = self._site.queries.device(device.store, device.device)
-        text, health = found if found is not None else (None, None)
+        text, health, _ = found if found is not None else (None, None, None)
         if text is None:
             raise HTTPException(404)
         state = State.model_validate(text)

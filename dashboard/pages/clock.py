@@ -1,8 +1,10 @@
 """Moments by the clock of a store."""
 
+import re
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+from dashboard.hours import Week
 from dashboard.pages.language import Catalogue
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -31,6 +33,11 @@ def span(spoken: Catalogue, seconds: float) -> str:
     if whole < _DAY:
         return _two(spoken, "h", whole // _HOUR, "min", whole % _HOUR // _MINUTE)
     return _two(spoken, "d", whole // _DAY, "h", whole % _DAY // _HOUR)
+
+
+def hours(spoken: Catalogue, week: Week) -> str:
+    """Return opening hours in the words of a reader."""
+    return re.sub(r"[a-z]{3}", lambda day: spoken.say(f"day.{day[0]}"), str(week))
 
 
 def _two(spoken: Catalogue, large: str, first: int, small: str, second: int) -> str:

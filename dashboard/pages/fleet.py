@@ -14,6 +14,7 @@ from dashboard.queries import FleetFilter
 SORTS = ("device", "store", "status", "agent", "model", "phase", "depth", "age", "seen")
 
 _PAGE = 100
+_GAPS = 100
 _FURTHEST = 1_000_000
 _LONGEST = 100
 _FILTERS = ("store", "status", "agent", "model", "phase", "text")
@@ -34,6 +35,8 @@ def routes(site: Site) -> list[Route]:
         text = given["page"]
         number = min(max(int(text), 1), _FURTHEST) if text.isascii() and text.isdigit() and text else 1
         count, devices = await run_in_threadpool(site.queries.fleet, wanted, (number - 1) * _PAGE, _PAGE)
+        sources = [device["source"] for device in devices]
+        gaps = await run_in_threadpool(site.queries.gaps_of, sources, _GAPS)
         choices = await run_in_threadpool(_choices, site)
         statuses = await run_in_threadpool(site.queries.statuses)
         settings = await run_in_threadpool(site.access.accounts.settings.all)
@@ -46,6 +49,7 @@ def routes(site: Site) -> list[Route]:
             request,
             "fleet.html",
             devices=devices,
+            gaps=gaps,
             count=count,
             number=number,
             pages=max(-(-count // _PAGE), 1),

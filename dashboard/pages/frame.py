@@ -9,8 +9,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dashboard.accounts.gate import identity_of, inner_path, root_of
 from dashboard.accounts.identity import Role
-from dashboard.pages import language
-from dashboard.pages.clock import at, span
+from dashboard.pages import assets, language
+from dashboard.pages.clock import at, hours, span
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -37,6 +37,8 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
     theme = request.cookies.get(_THEME, "auto")
     text = _TEMPLATES.get_template(template).render(
         root=root_of(request),
+        static=f"{root_of(request)}/static/{assets.version()}",
+        needed=assets.needed,
         path=inner_path(request),
         query=request.url.query,
         t=spoken.say,
@@ -50,6 +52,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
         is_admin=role is not None and role.includes(Role.ADMIN),
         at=at,
         span=lambda seconds: span(spoken, seconds),
+        open_hours=lambda week: hours(spoken, week),
         **values,
     )
     return HTMLResponse(

@@ -19,13 +19,26 @@ from dashboard.pages import frame, timeline
 from dashboard.pages.journal import About, History, Wanted, histories
 from dashboard.pages.site import Site
 from dashboard.pages.stores import known_store
+from dashboard.pages.timeline import Opening
 from edge_agent.contracts.times import rfc3339
 
 PERIODS = (1, 7, 28, 91)
 
 _TOP = 20
 _WIDTH = 100
-_COLUMNS = ("store", "shelf", "device", "name", "title", "gtin", "state", "begin", "end", "seconds")
+_COLUMNS = (
+    "store",
+    "shelf",
+    "device",
+    "name",
+    "title",
+    "gtin",
+    "state",
+    "begin",
+    "end",
+    "seconds",
+    "open_seconds",
+)
 
 
 def routes(site: Site) -> list[Route]:
@@ -61,17 +74,17 @@ async def _page(site: Site, request: Request, about: About) -> Response:
     zone = ZoneInfo(shown["setting"].zone)
     days = timeline.days(shown["since"], shown["until"], zone)
     everywhere = [span for one in found for span in one.spans]
+    named = [(day.isoformat(), begin, end) for day, begin, end in days]
+    opening = shown["opening"]
     parts = {
-        "day": [
-            (day.isoformat(), timeline.figures(timeline.clipped(everywhere, a, b))) for day, a, b in days
-        ],
-        "week": [
-            (name, timeline.figures(timeline.clipped(everywhere, a, b)))
-            for name, a, b in timeline.weeks(days)
-        ],
+        about: [
+            (name, timeline.figures(timeline.clipped(everywhere, begin, end), opening))
+            for name, begin, end in pieces
+        ]
+        for about, pieces in (("day", named), ("week", timeline.weeks(days)))
     }
     rows = [(one, _bars(one.spans, shown["since"], shown["until"])) for one in found]
-    total = timeline.figures(everywhere)
+    total = timeline.figures(everywhere, opening)
     marks = _marks(days, shown["since"], shown["until"])
     return frame.page(
         request,
@@ -93,17 +106,21 @@ async def _asked(site: Site, request: Request, about: About) -> tuple[list[Histo
     text = request.query_params.get("days", "7")
     period = int(text) if text in map(str, PERIODS) else 7
     until = site.now()
+    since = until - timedelta(days=period)
+    zone = ZoneInfo(setting.zone)
+    opening = Opening(list(setting.week.spans(since, until, zone)) if setting.week else None)
     wanted = Wanted(
         store,
         about,
-        until - timedelta(days=period),
+        since,
         until,
         request.path_params.get("name"),
         request.path_params.get("device"),
+        opening,
     )
     found = await run_in_threadpool(histories, site.queries, wanted)
     shown = {"store": store, "setting": setting, "period": period, "periods": PERIODS}
-    return found, {**shown, "since": wanted.since, "until": until}
+    return found, {**shown, "since": since, "until": until, "opening": opening}
 
 
 def _share(one: History) -> float:
@@ -112,10 +129,15 @@ def _share(one: History) -> float:
     return 2.0 if share is None else share
 
 
-def _top_gaps(found: Iterable[History]) -> list[tuple[History, timeline.Span]]:
-    """Return the longest times without stock."""
-    gaps = [(one, span) for one in found for span in one.spans if span.state in timeline.OUT]
-    return sorted(gaps, key=lambda gap: -gap[1].seconds)[:_TOP]
+def _top_gaps(found: Iterable[History]) -> list[tuple[History, timeline.Span, float]]:
+    """Return the longest times without stock, and how many seconds of each count."""
+    gaps = [
+        (one, span, one.opening.seconds(span))
+        for one in found
+        for span in one.spans
+        if span.state in timeline.OUT
+    ]
+    return sorted((gap for gap in gaps if gap[2] > 0), key=lambda gap: -gap[2])[:_TOP]
 
 
 def _bars(
@@ -164,6 +186,7 @@ def _rows(store: str, found: Iterable[History]) -> Iterable[dict[str, Any]]:
                 "begin": rfc3339(span.begin),
                 "end": rfc3339(span.end),
                 "seconds": round(span.seconds, 3),
+                "open_seconds": round(one.opening.seconds(span), 3),
             }
             yield {**place, "state": state, **times}
 

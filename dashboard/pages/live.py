@@ -1,10 +1,16 @@
-"""What a store's open pages are told, live: encoded once for all of them, sent where it changed."""
+"""What a store's open pages are told, live: read and encoded once for all of them, and only what changed.
+
+A page gets everything once (`begin`, `device`..., `event`..., `link`) and from then on `change`: of a
+device's snapshot and health what is different, as a JSON merge patch (RFC 7396); or that it is `gone`. One
+that was too slow for many changes gets everything anew.
+"""
 
 import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
@@ -13,53 +19,122 @@ from dashboard.hub import Hub
 from dashboard.queries import Queries
 
 _EVENTS = 50
-_LOOK_BACK = 20_000
-_PAUSE_S = 0.03
+_KEPT = 50
+_PAUSE_S = 0.02
 _IDLE_S = 5.0
+_AWAY_S = 1.0
+
+Json = dict[str, Any]
 
 
-class _Device:
-    """The latest of one device, ready to be sent: with its geometry, and without for who has that already."""
+def patch(before: Json, now: Json) -> Json:
+    """Return what makes one of the other: a JSON merge patch; a value that is null counts as left out."""
+    found: Json = {name: None for name in before if now.get(name) is None and before[name] is not None}
+    for name, value in now.items():
+        old = before.get(name)
+        if isinstance(value, dict) and isinstance(old, dict):
+            if changed := patch(old, value):
+                found[name] = changed
+        elif value != old and value is not None:
+            found[name] = value
+    return found
 
-    def __init__(self, device: str, state: str | None, health: str | None) -> None:
-        found = json.loads(state) if state else None
-        said = json.loads(health) if health else None
-        self.geometry: str | None = found["planogram"]["sha256"] if found else None
-        self.full = _event("device", {"device": device, "state": found, "health": said})
-        light = {key: value for key, value in found.items() if key != "planogram"} if found else None
-        self.light = _event("device", {"device": device, "state": light, "health": said})
 
-
-def _event(kind: str, value: object, number: int | None = None) -> bytes:
+def _event(kind: str, value: object) -> bytes:
     """Return a server-sent event; JSON in ASCII has no line ends."""
-    place = "" if number is None else f"id: {number}\n"
-    return f"{place}event: {kind}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
+    return f"event: {kind}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
 
 
 class _View:
-    """The latest of one store."""
+    """The latest of one store, and the last changes, each under a number."""
 
-    def __init__(self, store: str) -> None:
-        self.store = store
-        self.devices: dict[str, _Device] = {}
-        self.events: deque[tuple[int, bytes]] = deque(maxlen=_EVENTS)
-        self.readers = 0
-        self.lock = asyncio.Lock()
-        self.generation = -1
-        self._raw: dict[str, tuple[str | None, str | None]] = {}
+    def __init__(self, store: str, queries: Queries) -> None:
+        self.pages: set[_Page] = set()
+        self.keeper: asyncio.Task[None] | None = None
+        self.number = 0
+        self._store, self._queries = store, queries
+        self._changes: deque[bytes] = deque(maxlen=_KEPT)
+        self._devices: dict[str, Json] = {}
+        self._texts: dict[str, tuple[str | None, ...]] = {}
+        self._events: deque[bytes] = deque(maxlen=_EVENTS)
         self._after = -1
+        self._link = b""
+        self._whole: bytes | None = None
 
-    def read(self, queries: Queries) -> None:
-        """Read what is new."""
-        for device, state, health in queries.latest(self.store):
-            if self._raw.get(device) != (state, health):
-                self._raw[device] = (state, health)
-                self.devices[device] = _Device(device, state, health)
-        end = queries.last_row()
-        first = self._after if self._after >= 0 else max(end - _LOOK_BACK, 0)
-        fresh = queries.latest_events(self.store, first, _EVENTS)
-        self._after = max(end, fresh[-1]["cursor"]) if fresh else end
-        self.events.extend((row["cursor"], _event("event", row, row["cursor"])) for row in fresh)
+    def read(self, sources: set[str] | None) -> list[bytes]:
+        """Read what is new, of some devices or of all; return what to tell pages."""
+        news = self._queries.news(self._store, sources, self._after, _EVENTS)
+        self._after = news.last
+        told = self._gone(sources, {device for device, *_ in news.devices})
+        told += [self._changed(*device) for device in news.devices]
+        events = [_event("event", row) for row in news.events]
+        self._events.extend(events)
+        return [change for change in told if change] + events
+
+    def _gone(self, sources: set[str] | None, there: set[str]) -> list[bytes]:
+        """Forget devices that were asked for and are there no more."""
+        asked = self._devices if sources is None else {source.split("/")[-1] for source in sources}
+        gone = [device for device in asked if device in self._devices and device not in there]
+        for device in gone:
+            del self._devices[device], self._texts[device]
+        return [_event("gone", {"device": device}) for device in gone]
+
+    def _changed(self, device: str, *texts: str | None) -> bytes:
+        if self._texts.get(device) == texts:
+            return b""
+        self._texts[device] = texts
+        before = self._devices.get(device)
+        state, health, heard = texts
+        now = {
+            "state": json.loads(state) if state else None,
+            "health": json.loads(health) if health else None,
+            "heard": heard,
+        }
+        self._devices[device] = now
+        if before is None:
+            return _event("device", {"device": device, **now})
+        change = patch(before, now)
+        return _event("change", {"device": device, **change}) if change else b""
+
+    def tell(self, told: list[bytes], *, broker: bool, database: bool) -> None:
+        """Number what there is to tell, and wake the pages if there is anything."""
+        link = _event("link", {"broker": broker, "database": database})
+        if link != self._link:
+            self._link = link
+            told.append(link)
+        if told:
+            self.number += 1
+            self._changes.append(b"".join(told))
+            self._whole = None
+        self.wake()
+
+    def wake(self) -> None:
+        """Let every page look."""
+        for page in self.pages:
+            page.wake.set()
+
+    def since(self, number: int) -> bytes:
+        """Return what a page lacks that was told everything up to a number; 0 is one that is new."""
+        behind = self.number - number
+        if number and behind <= len(self._changes):
+            return b"".join(list(self._changes)[-behind:]) if behind else b""
+        return self._everything() if self.number else b""
+
+    def _everything(self) -> bytes:
+        if self._whole is None:
+            devices = [_event("device", {"device": name, **now}) for name, now in self._devices.items()]
+            begin = _event("begin", {"devices": list(self._devices)})
+            self._whole = b"".join([begin, *devices, *self._events, self._link])
+        return self._whole
+
+
+class _Page:
+    """One open page: up to where it was told, and what wakes it."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.wake = asyncio.Event()
+        self.wake.set()
 
 
 class Live:
@@ -75,70 +150,61 @@ class Live:
         self._queries, self._hub, self._connected = queries, hub, connected
         self._views: dict[str, _View] = {}
 
-    async def stream(
-        self, store: str, after: int, allowed: Callable[[], Awaitable[bool]]
-    ) -> AsyncIterator[bytes]:
-        """Yield what is there now, and then whatever changes, until the reader may see it no more.
+    @property
+    def pages(self) -> int:
+        """How many pages are open."""
+        return sum(len(view.pages) for view in self._views.values())
+
+    async def stream(self, store: str, allowed: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
+        """Yield what is there now and then what changes, while the reader may see it and the server goes on.
 
         Args:
             store: Which store.
-            after: The latest event that the page has.
             allowed: Asked now and then.
         """
-        view = self._views.setdefault(store, _View(store))
-        view.readers += 1
+        with self._open(store) as (view, page):
+            while await allowed():
+                await page.wake.wait()
+                page.wake.clear()
+                if view.keeper is not None and view.keeper.done():
+                    view.keeper.result()
+                    return
+                number, fresh = view.number, view.since(page.number)
+                page.number = number
+                # Also where there is nothing to tell: only who is written to is found to be gone.
+                yield fresh or b":\n\n"
+
+    @contextlib.contextmanager
+    def _open(self, store: str) -> Iterator[tuple[_View, _Page]]:
+        """Give a page its view, which is kept up to date for as long as it has pages."""
+        page = _Page()
+        view = self._views.get(store)
+        if view is None:
+            view = self._views[store] = _View(store, self._queries)
+            view.keeper = asyncio.create_task(self._keep(store, view), name=f"view of {store}")
+            view.keeper.add_done_callback(lambda _ended: view.wake())
+        view.pages.add(page)
         try:
-            with self._hub.listening() as news:
-                sent = _Sent(after)
-                while await allowed():
-                    news.clear()
-                    fresh = await self._fresh(view, sent)
-                    if fresh:
-                        yield fresh
-                    await asyncio.sleep(_PAUSE_S)
-                    # Also without news: a broker that is gone makes none.
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(news.wait(), timeout=_IDLE_S)
+            yield view, page
         finally:
-            view.readers -= 1
-            if not view.readers:
-                self._views.pop(store, None)
+            view.pages.discard(page)
+            if not view.pages:
+                del self._views[store]
+                if view.keeper is not None:
+                    view.keeper.cancel()
 
-    async def _fresh(self, view: _View, sent: "_Sent") -> bytes:
-        database = True
-        try:
-            async with view.lock:
-                generation = self._hub.generation
-                if view.generation != generation:
-                    await run_in_threadpool(view.read, self._queries)
-                    view.generation = generation
-        except sa.exc.SQLAlchemyError:
-            database = False
-        return sent.missing(view, _event("link", {"broker": self._connected(), "database": database}))
-
-
-class _Sent:
-    """What one page was told."""
-
-    def __init__(self, after: int) -> None:
-        self._after = after
-        self._devices: dict[str, _Device] = {}
-        self._link = b""
-
-    def missing(self, view: _View, link: bytes) -> bytes:
-        """Return what the page lacks; it counts as told from then on."""
-        messages = []
-        for name, device in view.devices.items():
-            known = self._devices.get(name)
-            if known is not device:
-                self._devices[name] = device
-                same = known is not None and known.geometry == device.geometry
-                messages.append(device.light if same else device.full)
-        for row, event in view.events:
-            if row > self._after:
-                self._after = row
-                messages.append(event)
-        if link != self._link:
-            self._link = link
-            messages.append(link)
-        return b"".join(messages)
+    async def _keep(self, store: str, view: _View) -> None:
+        """Read what is new, as soon as it is and now and then without word: others may record, too."""
+        sources: set[str] | None = None
+        with self._hub.listening(store) as news:
+            while not self._hub.closed:
+                told, database = [], True
+                try:
+                    told = await run_in_threadpool(view.read, sources)
+                except sa.exc.SQLAlchemyError:
+                    database = False
+                view.tell(told, broker=self._connected(), database=database)
+                # What comes in one breath is told together.
+                await asyncio.sleep(_PAUSE_S)
+                taken = await news.take(_IDLE_S if database else _AWAY_S)
+                sources = taken if taken and database else None

@@ -4,12 +4,15 @@ Rules:
   a state holds from the moment at which it began until the next change;
   what was before the first change is what was told before, else it is not known;
   while a camera is covered nothing is known, whatever was told last;
-  availability is the time in stock over the time that is known.
+  availability is the time in stock over the time that is known;
+  where opening hours are set, no other time counts: a gap over night is one, as long as the shop was open.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
 UNKNOWN = "none"
@@ -115,6 +118,24 @@ def blind_spans(faults: Iterable[tuple[datetime, str, bool]], since: datetime, u
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """Which time counts: what lies between these moments, in order; None is all of it."""
+
+    hours: Sequence[tuple[datetime, datetime]] | None = None
+
+    def seconds(self, span: Span) -> float:
+        """Return how much of a span counts."""
+        if self.hours is None:
+            return span.seconds
+        first = bisect_right(self.hours, span.begin, key=lambda hours: hours[1])
+        parts = takewhile(lambda hours: hours[0] < span.end, islice(self.hours, first, None))
+        return sum((min(end, span.end) - max(begin, span.begin)).total_seconds() for begin, end in parts)
+
+
+ALWAYS = Opening()
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """Sums over spans, in seconds."""
 
@@ -129,11 +150,11 @@ class Figures:
         return None if self.known <= 0 else (self.known - self.out) / self.known
 
 
-def figures(found: Iterable[Span]) -> Figures:
-    """Sum spans up."""
-    known = [span for span in found if span.state != UNKNOWN]
-    gaps = [span.seconds for span in known if span.state in OUT]
-    return Figures(sum(span.seconds for span in known), sum(gaps), max(gaps, default=0.0), len(gaps))
+def figures(found: Iterable[Span], opening: Opening = ALWAYS) -> Figures:
+    """Sum spans up, as far as they count."""
+    known = [(span.state, opening.seconds(span)) for span in found if span.state != UNKNOWN]
+    gaps = [seconds for state, seconds in known if state in OUT and seconds > 0]
+    return Figures(sum(seconds for _, seconds in known), sum(gaps), max(gaps, default=0.0), len(gaps))
 
 
 def clipped(found: Iterable[Span], since: datetime, until: datetime) -> list[Span]:

@@ -15,7 +15,8 @@ const view = { draft: shown.draft, picked: new Set(), problems: new Map(), all: 
 let [past, future] = [[], []];
 let before = null;
 let timer = null;
-let saving = Promise.resolve();
+let unsaved = false;
+let last = Promise.resolve();
 
 const content = () => JSON.stringify({ shelf: view.draft.shelf, products: view.draft.products, slots: view.draft.slots });
 const copy = (value) => JSON.parse(JSON.stringify(value));
@@ -66,22 +67,37 @@ function change(act) {
   end();
 }
 
+/** Let the server do one thing after the other: each is of the revision that the one before has left. */
+function queued(act) {
+  last = last.then(act);
+  return last;
+}
+
+// Not put off by the next change: who draws without a pause would have nothing kept.
 function soon() {
+  unsaved = true;
   tell("editor.saving", "");
-  clearTimeout(timer);
-  timer = setTimeout(() => { saving = saving.then(save); }, PAUSE_MS);
+  timer ??= setTimeout(() => queued(save), PAUSE_MS);
 }
 
 async function save() {
   clearTimeout(timer);
+  timer = null;
   const asked = content();
   const { ok, status, value } = await post(here, { ...JSON.parse(asked), revision: view.draft.revision });
-  if (!ok) return tell({ 409: "editor.conflict", 403: "problem.403", 0: "link.away" }[status] ?? "editor.not-saved", "bad");
+  if (!ok) return failed(status);
   view.draft.revision = value.revision;
-  if (asked !== content()) return undefined;
+  if (asked !== content()) return true;
+  unsaved = false;
   view.all = value.problems;
   tell("editor.saved", "good");
-  return show();
+  show();
+  return true;
+}
+
+function failed(status) {
+  tell({ 409: "editor.conflict", 403: "problem.403", 0: "link.away" }[status] ?? "editor.not-saved", "bad");
+  return false;
 }
 
 function tell(key, kind) {
@@ -293,22 +309,27 @@ async function scanned(event) {
 }
 $("scan").addEventListener("submit", scanned);
 
-/** Wait until what was drawn is kept. */
-async function settled() {
-  clearTimeout(timer);
-  saving = saving.then(save);
-  await saving;
+/** Send what the server makes a new draft of: not where it knows one that this page has not seen. */
+async function given(leaf, body, take) {
+  const kept = queued(save);
+  const taken = queued(async () => {
+    if (!(await kept)) return false;
+    const { ok, status, value } = await post(`${here}/${leaf}?revision=${view.draft.revision}`, body);
+    if (status === 409) return failed(status);
+    if (ok) take(value);
+    else say(value.error ?? t(status === 413 ? "problem.413" : "editor.not-saved"), "alarm");
+    return ok;
+  });
+  if (await taken) await queued(save);
 }
 
-async function pictured(address, body) {
-  await settled();
+function pictured(leaf, body) {
   say(t("editor.picture.coming"));
-  const { ok, status, value } = await post(address, body);
-  if (!ok) return say(value.error ?? t(status === 413 ? "problem.413" : "editor.not-saved"), "alarm");
-  Object.assign(view.draft, value);
-  $("said").hidden = true;
-  look();
-  return settled();
+  return given(leaf, body, (value) => {
+    Object.assign(view.draft, value);
+    $("said").hidden = true;
+    look();
+  });
 }
 
 /** Show the picture that is kept. */
@@ -318,23 +339,21 @@ function look() {
   show();
 }
 
-$("picture-file").addEventListener("change", (event) => event.target.files[0] && pictured(`${here}/picture`, event.target.files[0]));
-$("snapshot")?.addEventListener("click", () => pictured(`${here}/snapshot`, {}));
-$("yaml-file").addEventListener("change", async (event) => {
-  if (!event.target.files[0]) return undefined;
-  await settled();
-  const { ok, value } = await post(`${here}/open`, event.target.files[0]);
-  if (!ok) return say(value.error ?? t("editor.not-saved"), "alarm");
+$("picture-file").addEventListener("change", (event) => event.target.files[0] && pictured("picture", event.target.files[0]));
+$("snapshot")?.addEventListener("click", () => pictured("snapshot", {}));
+$("yaml-file").addEventListener("change", (event) => event.target.files[0] && given("open", event.target.files[0], (value) => {
   past.push(content());
   Object.assign(view.draft, value);
   view.picked = new Set();
-  return settled();
-});
+  show();
+}));
 $("discard").addEventListener("click", async () => {
   if (!confirm(t("editor.discard.sure"))) return;
-  clearTimeout(timer);
-  await saving;
-  if ((await post(`${here}/discard`)).ok) location.reload();
+  await queued(async () => {
+    clearTimeout(timer);
+    unsaved = false;
+    if ((await post(`${here}/discard`)).ok) location.reload();
+  });
 });
 $("slot-id").addEventListener("change", () => change(() => { picked()[0].id = $("slot-id").value.trim(); }));
 $("slot-product").addEventListener("change", () => change(() => { for (const slot of picked()) slot.product = $("slot-product").value; }));
@@ -345,9 +364,13 @@ $("add-product").addEventListener("click", () => {
 $("shelf").addEventListener("change", () => change(() => { view.draft.shelf = $("shelf").value.trim(); }));
 $("send").addEventListener("click", async () => {
   $("send").disabled = true;
-  await settled();
+  queued(save);
   say(t("editor.sending"));
-  const { ok, value } = await post(`${here}/send`, { revision: view.draft.revision });
+  const { ok, value } = await queued(async () => {
+    const answer = await post(`${here}/send`, { revision: view.draft.revision });
+    view.draft.revision = answer.value.revision ?? view.draft.revision;
+    return answer;
+  });
   $("send").disabled = false;
   if (ok && value.ok) return say(`✓ ${t("editor.sent", { sha: value.planogram.slice(0, 12) })}`);
   if (value.problems?.length) view.all = value.problems;
@@ -356,5 +379,12 @@ $("send").addEventListener("click", async () => {
 });
 
 globalThis.addEventListener("resize", show);
+// The browser asks whether to leave, while the server has not everything; the change is on its way meanwhile.
+globalThis.addEventListener("beforeunload", (event) => {
+  if (!unsaved) return;
+  if (timer) queued(save);
+  event.preventDefault();
+});
 look();
-saving = saving.then(save);
+queued(save);
+if (shown.draft.base && shown.in_use && shown.draft.base !== shown.in_use) say(t("editor.changed-since"), "alarm");

@@ -98,7 +98,11 @@ async function give(label, state) {
     if (label && !labels.includes(label)) labels.push(label);
     say("");
     if (place + 1 < items.length) place += 1;
-    else if (state !== "open" && $("which").value === "open" && items.every((item) => item.state !== "open")) say(t("labels.all-done"));
+    else if (state !== "open" && $("which").value === "open" && items.every((item) => item.state !== "open")) {
+      // They come some hundred at a time.
+      if (counts.open) await load();
+      else say(t("labels.all-done"));
+    }
   }
   busy = false;
   show();

@@ -2,7 +2,7 @@
 import { draw, make, swap } from "./dom.js";
 import { listen } from "./live.js";
 import { doubts, strays, tasks } from "./refill.js";
-import { condition, drawShelf, patterns, sentence, STATES } from "./shelf.js";
+import { drawShelf, expected, patterns, sentence, STATES } from "./shelf.js";
 import { ago, has, now, since, t, timeOf } from "./words.js";
 
 const KEPT = 50;
@@ -12,6 +12,10 @@ const devices = new Map();
 const cards = new Map();
 const changed = new Set();
 let waiting = false;
+
+// By the recorder's clock, as what it has heard is; the reader's may be another.
+const ahead = Date.parse($("main").dataset.now) - Date.now();
+const recorderNow = () => Date.now() + ahead;
 
 const enc = encodeURIComponent;
 const productPage = (label) => `${home}/products/${enc(label)}`;
@@ -23,7 +27,7 @@ function soon() {
   waiting = true;
   setTimeout(() => {
     waiting = false;
-    for (const name of changed) drawCard(devices.get(name));
+    for (const name of changed) if (devices.has(name)) drawCard(devices.get(name));
     changed.clear();
     drawTasks();
   }, 8);
@@ -40,7 +44,7 @@ function level(product) {
 
 function drawTasks() {
   const all = [...devices.values()];
-  const [missing, stray] = [tasks(all), strays(all)];
+  const [missing, stray] = [tasks(all, recorderNow()), strays(all)];
   const task = (kind, attributes, ...parts) => make("li", { class: kind, ...attributes }, make("span", { class: "tick", "aria-hidden": "true" }, "☐"), ...parts);
   const when = (text) => make("span", { class: "when" }, since(text), make("span", { class: "quiet block" }, ago(text)));
   const rows = missing.map(({ product, shelf, doubtful }) => {
@@ -57,7 +61,7 @@ function drawTasks() {
   $("tasks").hidden = rows.length === 0;
   $("nothing").hidden = rows.length > 0;
   $("nothing").textContent = t("refill.nothing");
-  const away = all.filter((device) => doubts(device).length).length;
+  const away = all.filter((device) => doubts(device, recorderNow()).length).length;
   const counts = { out: missing.filter(({ product }) => product.state === "out").length, low: missing.filter(({ product }) => product.state === "low").length };
   const pills = Object.entries(counts).map(([key, n]) => make("li", { class: `pill ${n ? key : "ok"}` }, t(`home.${key}`, { n })));
   if (away) pills.push(make("li", { class: "pill bad" }, `⚠ ${t("store.doubtful", { n: away })}`));
@@ -96,7 +100,7 @@ function drawCard(device) {
   const { state, health } = device;
   title.textContent = state ? t("shelf.name", { shelf: state.shelf }) : device.device;
   drawPills(pills, device);
-  const reasons = doubts(device);
+  const reasons = doubts(device, recorderNow());
   const stale = Object.values(state?.slots ?? {}).some((slot) => slot.stale);
   card.classList.toggle("doubtful", reasons.length > 0);
   alarm.hidden = reasons.length === 0 && !stale;
@@ -108,7 +112,7 @@ function drawCard(device) {
   swap(tiles, ...state.products.map(tile));
   swap(table, ...Object.keys(state.planogram.slots).map((name) => {
     const slot = state.slots[name] ?? {};
-    return make("tr", {}, make("th", { scope: "row" }, make("a", { href: slotPage(device.device, name) }, name)), make("td", {}, sentence(name, slot).slice(name.length + 2)), make("td", {}, since(slot.since)));
+    return make("tr", {}, make("th", { scope: "row" }, make("a", { href: slotPage(device.device, name) }, name)), make("td", {}, sentence(name, slot, expected(state, name)).slice(name.length + 2)), make("td", {}, since(slot.since)));
   }));
 }
 
@@ -131,7 +135,7 @@ function say({ data, subject }) {
   if (!data) return subject;
   if (data.fault) return t(`doubt.${data.fault}`);
   if (data.facings) return `${data.product.name}: ${t("product.facings", data)}`;
-  if (data.slot) return `${sentence(data.slot, data)}${data.state === "misplaced" ? ` · ${t("log.belongs", { label: data.product.label })}` : ""}`;
+  if (data.slot) return `${sentence(data.slot, data, data.product?.name)}${data.state === "misplaced" ? ` · ${t("log.belongs", { label: data.product.label })}` : ""}`;
   return data.model ? t("log.agent", { agent: data.agent, name: data.model.name, version: data.model.version }) : subject;
 }
 
@@ -152,14 +156,47 @@ $("legend").append(...[...STATES, "stale"].map((state) => {
 }));
 $("print").addEventListener("click", () => window.print());
 window.addEventListener("beforeprint", () => ($("printed").textContent = now()));
+/** Change an object as a JSON merge patch (RFC 7396) says. */
+function merge(into, patch) {
+  for (const [key, value] of Object.entries(patch)) {
+    const plain = value && typeof value === "object" && !Array.isArray(value);
+    if (value === null) delete into[key];
+    else if (plain && into[key] && typeof into[key] === "object") merge(into[key], value);
+    else into[key] = value;
+  }
+}
+
+function redraw(name) {
+  changed.add(name);
+  soon();
+}
+
+function forget(name) {
+  devices.delete(name);
+  cards.get(name)?.card.remove();
+  cards.delete(name);
+}
+
 listen($("main").dataset.live, {
-  device: (device) => {
-    // What stays the same is sent once.
-    if (device.state && !device.state.planogram) device.state.planogram = devices.get(device.device).state.planogram;
-    devices.set(device.device, device);
-    changed.add(device.device);
+  // Everything comes anew: what is not among it is gone.
+  begin: ({ devices: names }) => {
+    $("events").replaceChildren();
+    for (const name of [...devices.keys()].filter((known) => !names.includes(known))) forget(name);
     soon();
+  },
+  gone: ({ device }) => {
+    forget(device);
+    soon();
+  },
+  device: (device) => {
+    devices.set(device.device, device);
+    redraw(device.device);
+  },
+  change: (patch) => {
+    merge(devices.get(patch.device), patch);
+    redraw(patch.device);
   },
   event: log,
 });
-setInterval(() => devices.size && drawTasks(), 20_000);
+// Also without news: that there is none is news, too.
+setInterval(() => [...devices.keys()].forEach(redraw), 20_000);

@@ -15,7 +15,7 @@ from deploy import drives as all_drives
 from deploy import fleet as fleets
 from deploy import provision
 from deploy.flash.image import table_of
-from deploy.flash.plan import Allowed, Job, paired, require
+from deploy.flash.plan import Allowed, Job, paired, require, unchanged
 from deploy.flash.several import Outcome, Report, flash
 from edge_agent.contracts.command import INTERRUPTED, print_json
 from edge_agent.contracts.errors import DeviceError, UsageError
@@ -61,6 +61,8 @@ def flash_image(  # noqa: PLR0913, PLR0917 - one parameter for each option
         return
     if not yes:
         _ask(jobs)
+        # Whoever answers may have changed the card meanwhile.
+        unchanged(jobs, [all_drives.found(job.drive.path) for job in jobs])
     with _bars(jobs, table.needs) as report:
         outcomes = flash(image, table, jobs, files, report)
     _tell(image, outcomes, as_json=as_json)

@@ -78,6 +78,25 @@ def paired(devices: Sequence[str], drives: Sequence[Drive]) -> list[Job]:
     return [Job(device, drive) for device, drive in zip(devices, drives, strict=True)]
 
 
+def unchanged(jobs: Sequence[Job], now: Sequence[Drive]) -> None:
+    """Refuse all where a drive is no more what was shown: another one under its name, or in use by now.
+
+    Args:
+        jobs: With the drives as they were shown.
+        now: The same as they are.
+
+    Raises:
+        FlashRefusedError: Each that is another.
+    """
+    told = [str(job.drive) for job, drive in zip(jobs, now, strict=True) if job.drive != drive]
+    if told:
+        raise FlashRefusedError(
+            f"Expected: drives as they were shown. Received: since then something was plugged in, taken out "
+            f"or mounted: {', '.join(told)}.",
+            hint="nothing was written; begin again",
+        )
+
+
 def require(jobs: Sequence[Job], needs: int, allowed: Allowed) -> None:
     """Refuse all where one must not be written.
 

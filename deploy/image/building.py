@@ -5,15 +5,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from deploy.fleet import Fleet
 from deploy.image import archive, device, filesystems, rootfs, rpi, sbom, system
 from deploy.image.boards import Board
 from deploy.image.device import First
-from deploy.image.disk import BOOT_MIB, ROOT_MIB, assemble, available, compress, identity, layout
-from deploy.image.filesystems import MIB
+from deploy.image.disk import Partition, available, compress, identity, layout, partitioned
+from deploy.image.filesystems import MIB, Place
 from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.files import written_beside
 from edge_agent.contracts.release import Release
@@ -43,7 +42,7 @@ class Plan:
     @property
     def epoch(self) -> int:
         """Every time in the image: that of the release, so that the same release is the same image."""
-        return int(datetime.fromisoformat(self.release.created).timestamp())
+        return device.epoch(self.release)
 
     @property
     def seed(self) -> str:
@@ -88,12 +87,12 @@ def build(plan: Plan, out: Path, say: Say) -> Built:
     with _room(out) as room:
         whole = room / "whole.img"
         say("first release")
-        first = device.laid_down(plan.fleet, plan.release, room / "release")
-        debian = None
+        first = device.laid_down(plan.fleet, plan.release, room / "data-tree" / device.ROOT)
+        status = None
         if plan.base is not None:
             _changed(plan, plan.base, first, whole, say)
         else:
-            debian = _made(plan, first, whole, say)
+            status = _made(plan, first, whole, say)
         raw = whole.stat().st_size
         say("compression" if out.suffix == ".zst" else "copy")
         with written_beside(out) as staged:
@@ -104,7 +103,7 @@ def build(plan: Plan, out: Path, say: Say) -> Built:
         say("bill of materials")
         text = sbom.bill(
             plan.board.name,
-            rootfs=debian,
+            status=status,
             site=first.site,
             release=plan.release,
             serial=identity(plan.seed, "bill"),
@@ -115,20 +114,42 @@ def build(plan: Plan, out: Path, say: Say) -> Built:
     return Built(out, bill_path(out), raw, out.stat().st_size)
 
 
-def _made(plan: Plan, first: First, whole: Path, say: Say) -> Path:
-    """Make an image, and return Debian's tar."""
+def _made(plan: Plan, first: First, whole: Path, say: Say) -> str:
+    """Make an image, and return what dpkg says of its packages."""
     room = whole.parent
     say("root file system")
     base = rootfs.rootfs(plan.board, plan.cache, mirrors=plan.mirrors, epoch=plan.epoch, fresh=plan.fresh)
-    say("boot partition")
-    boot = _boot(plan, base, room)
-    say("system partition")
-    root = _root(plan, base, first, room)
-    say("data partition")
-    data = _data(plan, first, room)
+    wanted = (*system.started(plan.board).values(), *system.USERS, sbom.STATUS)
+    debian = rootfs.parts(base, wanted)
     say("partition table")
-    assemble(whole, layout(boot, root, data), plan.seed)
-    return base
+    partitions = layout(int(first.bytes * 1.1) // MIB + _SPARE_MIB)
+    partitioned(whole, partitions, plan.seed)
+
+    say("boot partition")
+    files = {name: debian[pattern] for name, pattern in system.started(plan.board).items()}
+    title = f"shelfkit {plan.release.agent.version}"
+    boot = _place(plan, whole, partitions["boot"], system.BOOT)
+    filesystems.fat(boot, files | system.loader(plan.board, plan.seed, title), room)
+    say("system partition")
+    ours, tree = room / "root.tar", room / "root-tree"
+    archive.write(ours, system.entries(debian, first.site, plan.seed, room), plan.epoch)
+    filesystems.unpacked([base, ours], tree, system.LEFT_OUT)
+    root = _place(plan, whole, partitions["root-a"], "shelf-root")
+    filesystems.ext4(tree, root, room, journal=False)
+    say("data partition")
+    ours, tree = room / "data.tar", first.place.root.parent
+    archive.write(ours, device.around(first, system.USER_ID), plan.epoch)
+    filesystems.unpacked([ours], tree)
+    data = _place(plan, whole, partitions["data"], "shelf-data")
+    filesystems.ext4(tree, data, room, journal=True)
+    return debian[sbom.STATUS].decode()
+
+
+def _place(plan: Plan, whole: Path, partition: Partition, label: str) -> Place:
+    name = identity(plan.seed, label)
+    return Place(
+        image=whole, offset=partition.offset, mib=partition.mib, label=label, name=name, epoch=plan.epoch
+    )
 
 
 def _changed(plan: Plan, base: Path, first: First, whole: Path, say: Say) -> None:
@@ -153,32 +174,3 @@ def _room(out: Path) -> Iterator[Path]:
         for tree in folder.glob("*-tree"):
             filesystems.removed(tree)
         shutil.rmtree(folder)
-
-
-def _boot(plan: Plan, base: Path, room: Path) -> Path:
-    title = f"shelfkit {plan.release.agent.version}"
-    files: dict[str, Path | bytes] = dict(system.started(base, plan.board, room))
-    files |= system.loader(plan.board, plan.seed, title)
-    out = room / "boot.img"
-    volume = identity(plan.seed, "volume").int & 0xFFFFFFFF
-    filesystems.fat(out, files, label=system.BOOT, mib=BOOT_MIB, volume=volume, epoch=plan.epoch)
-    return out
-
-
-def _root(plan: Plan, base: Path, first: First, room: Path) -> Path:
-    ours, tree, out = room / "root.tar", room / "root-tree", room / "root.img"
-    archive.write(ours, system.entries(base, first.site, plan.seed), plan.epoch)
-    filesystems.unpacked([base, ours], tree, system.LEFT_OUT)
-    name = identity(plan.seed, "root file system")
-    filesystems.ext4(tree, out, label="shelf-root", mib=ROOT_MIB, name=name, epoch=plan.epoch, journal=False)
-    return out
-
-
-def _data(plan: Plan, first: First, room: Path) -> Path:
-    ours, tree, out = room / "data.tar", room / "data-tree", room / "data.img"
-    archive.write(ours, device.entries(first, system.USER_ID), plan.epoch)
-    filesystems.unpacked([ours], tree)
-    mib = int(ours.stat().st_size * 1.1) // MIB + _SPARE_MIB
-    name = identity(plan.seed, "data file system")
-    filesystems.ext4(tree, out, label="shelf-data", mib=mib, name=name, epoch=plan.epoch, journal=True)
-    return out

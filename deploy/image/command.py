@@ -56,7 +56,7 @@ def build_image(  # noqa: PLR0913, PLR0917 - one parameter for each option
 ) -> None:
     """Make an image of a release of the fleet: flash it, and tell each device who it is.
 
-    Debian is installed once and kept; the same release gives the same image, byte for byte. Nothing
+    Debian is installed once and kept; with it the same release gives the same image, byte for byte. Nothing
     is mounted, and rights of root are not needed where user namespaces are allowed. A bill of
     materials (CycloneDX) is written beside it.
 

@@ -1,9 +1,11 @@
 """The data partition of a new device: its first release, good from the beginning."""
 
 import hashlib
+import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from deploy.fleet import Fleet
@@ -16,6 +18,7 @@ from edge_agent.update import state
 from edge_agent.update.state import State
 
 ROOT = "shelf"
+_BLOCK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,20 @@ class First:
         """Its libraries."""
         return self.place.runtime(self.release) / "site-packages"
 
+    @property
+    def bytes(self) -> int:
+        """What it takes on a disk."""
+        sizes = (path.stat().st_size for path in self.place.root.rglob("*") if path.is_file())
+        return sum(-(-size // _BLOCK) * _BLOCK for size in sizes)
+
+
+def epoch(release: Release) -> int:
+    """Return every time that is in an image of a release, seconds since 1970: the release's own."""
+    return int(datetime.fromisoformat(release.created).timestamp())
+
 
 def laid_down(fleet: Fleet, release: Release, into: Path) -> First:
-    """Lay a release down as a device has it, hashes checked.
+    """Lay a release down as a device has it, hashes checked; every time is that of the release.
 
     Raises:
         BundleError: An archive of the fleet's repository is damaged.
@@ -51,6 +65,9 @@ def laid_down(fleet: Fleet, release: Release, into: Path) -> First:
         archive = repository.folder / "targets" / part.target
         _unpacked(archive, part, place.runtime(release) if kind == "runtime" else folder / kind)
     (folder / "release.json").write_bytes(releases.encode(release))
+    for path in (into, *into.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else _mode(path))
+        os.utime(path, (epoch(release), epoch(release)))
     return First(release, place, repository.root.read_bytes())
 
 
@@ -68,8 +85,20 @@ def _unpacked(archive: Path, part: Component, into: Path) -> None:
         raise DataError(f"Expected: an archive of a release. Received: {archive}: {exc}.") from exc
 
 
-def entries(first: First, user: int) -> Iterator[Entry]:
-    """Yield everything of the data partition.
+def released(first: First) -> Iterator[Entry]:
+    """Yield the release itself, as a part of the data partition."""
+    for path in sorted(first.place.root.rglob("*")):
+        if path.is_file():
+            name = path.relative_to(first.place.root).as_posix()
+            yield Entry(f"{ROOT}/{name}", path, mode=_mode(path))
+
+
+def _mode(path: Path) -> int:
+    return 0o755 if path.stat().st_mode & 0o100 else 0o644
+
+
+def around(first: First, user: int) -> Iterator[Entry]:
+    """Yield everything of the data partition but the release itself.
 
     Args:
         first: The release.
@@ -84,7 +113,3 @@ def entries(first: First, user: int) -> Iterator[Entry]:
     yield Entry(f"{ROOT}/exchange", mode=0o1775)
     for name, mode in (("launcher", 0o755), ("state", 0o700), ("device", 0o700)):
         yield Entry(f"{ROOT}/{name}", mode=mode, owner=user)
-    for path in sorted(first.place.root.rglob("*")):
-        if path.is_file() and path != first.place.lock:
-            mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
-            yield Entry(f"{ROOT}/{path.relative_to(first.place.root).as_posix()}", path, mode=mode)

@@ -26,17 +26,17 @@ _NAMESPACE = uuid.UUID("6d1f3e0a-37f5-4b7e-9c0e-5f1d1e9f7c11")
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One of them.
-
-    Attributes:
-        mib: Its size.
-        content: Its file system; None: nothing.
-    """
+    """One of them; `at` and `mib` say where it is, in MiB."""
 
     name: str
     kind: str
+    at: int
     mib: int
-    content: Path | None
+
+    @property
+    def offset(self) -> int:
+        """Where it begins, in bytes."""
+        return self.at * MIB
 
 
 def identity(seed: str, part: str) -> uuid.UUID:
@@ -44,44 +44,30 @@ def identity(seed: str, part: str) -> uuid.UUID:
     return uuid.uuid5(_NAMESPACE, f"{seed}/{part}")
 
 
-def layout(boot: Path, root: Path, data: Path) -> list[Partition]:
-    """Return the partitions of a device, in order."""
-    return [
-        Partition("boot", _ESP, BOOT_MIB, boot),
-        Partition("root-a", _LINUX, ROOT_MIB, root),
-        Partition("root-b", _LINUX, ROOT_MIB, None),
-        Partition("data", _LINUX, data.stat().st_size // MIB, data),
-    ]
+def layout(data_mib: int) -> dict[str, Partition]:
+    """Return the partitions of a device by name, in order."""
+    found, at = dict[str, Partition](), FIRST_MIB
+    sizes = (("boot", _ESP, BOOT_MIB), ("root-a", _LINUX, ROOT_MIB), ("root-b", _LINUX, ROOT_MIB))
+    for name, kind, mib in (*sizes, ("data", _LINUX, data_mib)):
+        found[name] = Partition(name, kind, at, mib)
+        at += mib
+    return found
 
 
-def table(partitions: list[Partition], seed: str) -> str:
-    """Return the partition table as sfdisk reads it."""
-    lines = ["label: gpt", f"label-id: {identity(seed, 'disk')}", "unit: sectors", "sector-size: 512", ""]
-    at = FIRST_MIB
-    for part in partitions:
-        first, size = at * MIB // _SECTOR, part.mib * MIB // _SECTOR
-        name = identity(seed, part.name)
-        lines.append(f'start={first}, size={size}, type={part.kind}, uuid={name}, name="{part.name}"')
-        at += part.mib
-    return "\n".join(lines) + "\n"
-
-
-def assemble(out: Path, partitions: list[Partition], seed: str) -> None:
-    """Write the drive; where nothing is, the file has a hole.
+def partitioned(out: Path, partitions: Mapping[str, Partition], seed: str) -> None:
+    """Write a drive of empty partitions; where nothing is, the file has a hole.
 
     Raises:
         DataError: A tool is missing.
     """
-    total = FIRST_MIB + sum(part.mib for part in partitions) + 1
     out.write_bytes(b"")
-    os.truncate(out, total * MIB)
-    run(["sfdisk", "--quiet", str(out)], text=table(partitions, seed))
-    at = FIRST_MIB
-    for part in partitions:
-        if part.content is not None:
-            place = [f"if={part.content}", f"of={out}", "bs=1M", f"seek={at}"]
-            run(["dd", *place, "conv=notrunc,sparse", "status=none"])
-        at += part.mib
+    os.truncate(out, (max(part.at + part.mib for part in partitions.values()) + 1) * MIB)
+    lines = ["label: gpt", f"label-id: {identity(seed, 'disk')}", "unit: sectors", "sector-size: 512", ""]
+    for part in partitions.values():
+        first, size = part.offset // _SECTOR, part.mib * MIB // _SECTOR
+        name = identity(seed, part.name)
+        lines.append(f'start={first}, size={size}, type={part.kind}, uuid={name}, name="{part.name}"')
+    run(["sfdisk", "--quiet", str(out)], text="\n".join(lines) + "\n")
 
 
 def compress(image: Path, out: Path) -> None:

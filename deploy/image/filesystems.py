@@ -3,14 +3,15 @@
 import os
 import re
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.image.tools import as_owner, program, run
 
 MIB = 1024 * 1024
-BLOCK = 4096
 _CONFIG = """\
 [defaults]
     base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
@@ -25,15 +26,17 @@ _CONFIG = """\
     }
 """
 """Ours, so that every machine makes the same file system."""
+_MTOOLS = {"MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": os.devnull, "TZ": "UTC"}
+"""The user's own settings of mtools are none of ours."""
 
 
 def unpacked(tars: Sequence[Path], into: Path, excluded: Sequence[str] = ()) -> None:
-    """Unpack tars over each other, with the owners that they name.
+    """Unpack tars over each other and what is there, with the owners that they name.
 
     Raises:
         DataError: One cannot be unpacked.
     """
-    into.mkdir()
+    into.mkdir(exist_ok=True)
     for tar in tars:
         words = [
             "tar",
@@ -54,48 +57,74 @@ def removed(folder: Path) -> None:
     run(as_owner(["rm", "-rf", "--one-file-system", str(folder)]))
 
 
-def ext4(tree: Path, out: Path, *, label: str, mib: int, name: uuid.UUID, epoch: int, journal: bool) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where in a file a file system is to be, and what tells it from others.
+
+    Attributes:
+        image: The file.
+        offset: Where in it, in bytes.
+        mib: How large.
+        label: Of the file system.
+        name: Its UUID, or what the number of a FAT is taken from.
+        epoch: Every time in it, seconds since 1970.
+    """
+
+    image: Path
+    offset: int = 0
+    mib: int
+    label: str
+    name: uuid.UUID
+    epoch: int
+
+
+def ext4(tree: Path, place: Place, room: Path, *, journal: bool) -> None:
     """Make an ext4 file system of a folder.
 
     Args:
         tree: What is in it.
-        out: File to write.
-        label: Of the file system.
-        mib: Its size.
-        name: Its UUID.
-        epoch: Every time in it, seconds since 1970.
+        place: Where it is written.
+        room: For work in between.
         journal: Whether it has one; what is only read needs none.
 
     Raises:
         DataError: It does not fit, or a tool is missing.
     """
-    config = out.with_suffix(".conf")
+    config = room / "mke2fs.conf"
     config.write_text(_CONFIG, encoding="utf-8")
     features = ["-O", "has_journal" if journal else "^has_journal"]
-    command = ["mke2fs", "-q", "-t", "ext4", *features, "-L", label, "-U", str(name), "-m", "0"]
-    command += [
-        "-E",
-        f"hash_seed={name},root_owner=0:0,lazy_itable_init=0,nodiscard",
-        "-d",
-        str(tree),
-        str(out),
+    command = [
+        "mke2fs",
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        *features,
+        "-L",
+        place.label,
+        "-U",
+        str(place.name),
+        "-m",
+        "0",
     ]
-    settings = {"MKE2FS_CONFIG": str(config), "E2FSPROGS_FAKE_TIME": str(epoch)}
-    run(as_owner([*command, f"{mib}M"]), environment=settings)
-    _settle_times(out, epoch)
+    options = f"offset={place.offset},hash_seed={place.name},root_owner=0:0,lazy_itable_init=0,nodiscard"
+    command += ["-E", options, "-d", str(tree), str(place.image), f"{place.mib}M"]
+    settings = {"MKE2FS_CONFIG": str(config), "E2FSPROGS_FAKE_TIME": str(place.epoch)}
+    run(as_owner(command), environment=settings)
+    _settle_times(place, room)
 
 
-def _settle_times(image: Path, epoch: int) -> None:
+def _settle_times(place: Place, room: Path) -> None:
     """Give every file the same times: mke2fs takes those of this machine, such as when it was unpacked."""
-    commands = []
-    for inode in _used_inodes(run(["dumpe2fs", str(image)])):
+    where, commands = f"{place.image}?offset={place.offset}", []
+    for inode in _used_inodes(run(["dumpe2fs", where])):
         for field in ("atime", "ctime", "crtime"):
-            commands.append(f"sif <{inode}> {field} @{epoch}\n")
+            commands.append(f"sif <{inode}> {field} @{place.epoch}\n")
             if field != "crtime":
                 commands.append(f"sif <{inode}> {field}_extra 0\n")
-    script = image.with_suffix(".debugfs")
+    script = room / "debugfs"
     script.write_text("".join(commands), encoding="ascii")
-    run(["debugfs", "-w", "-f", str(script), str(image)], environment={"E2FSPROGS_FAKE_TIME": str(epoch)})
+    run(["debugfs", "-w", "-f", str(script), where], environment={"E2FSPROGS_FAKE_TIME": str(place.epoch)})
 
 
 def _used_inodes(dump: str) -> list[int]:
@@ -108,63 +137,72 @@ def _used_inodes(dump: str) -> list[int]:
     return [inode for inode in range(1, total + 1) if inode not in free]
 
 
-def fat(
-    out: Path, files: Mapping[str, Path | bytes], *, label: str, mib: int, volume: int, epoch: int
-) -> None:
-    """Make a FAT32 file system.
+def fat(place: Place, files: Mapping[str, Path | bytes], room: Path) -> None:
+    """Make a FAT32 file system with these files in it.
 
     Args:
-        out: File to write.
-        files: What is in it, by name.
-        label: Of the volume.
-        mib: Its size.
-        volume: Its number.
-        epoch: Every time in it, seconds since 1970.
+        place: Where it is written.
+        files: By name.
+        room: For work in between.
 
     Raises:
         DataError: It does not fit, or a tool is missing.
     """
-    out.write_bytes(b"")
-    os.truncate(out, mib * MIB)
-    run(
-        ["mkfs.vfat", "-F", "32", "-n", label, "-i", f"{volume:08x}", "--invariant", str(out)],
-        environment={"SOURCE_DATE_EPOCH": str(epoch)},
-    )
-    written(out, files, epoch=epoch)
+    # In a file of its own first: what mkfs.vfat 4.2 writes at an offset has no root directory.
+    alone = room / "fat.img"
+    alone.write_bytes(b"")
+    os.truncate(alone, place.mib * MIB)
+    volume = place.name.int & 0xFFFFFFFF
+    command = ["mkfs.vfat", "-F", "32", "-n", place.label, "-i", f"{volume:08x}", "--invariant", str(alone)]
+    run(command, environment={"SOURCE_DATE_EPOCH": str(place.epoch)})
+    written(alone, files, epoch=place.epoch)
+    into = ["bs=1M", f"seek={place.offset // MIB}", "conv=notrunc,sparse", "status=none"]
+    run(["dd", f"if={alone}", f"of={place.image}", *into])
 
 
-def written(image: Path, files: Mapping[str, Path | bytes], *, epoch: int, offset: int = 0) -> None:
+def written(
+    image: Path, files: Mapping[str, Path | bytes], *, epoch: int | None = None, offset: int = 0
+) -> None:
     """Put files onto a FAT file system, in place of those of the same name.
 
     Args:
         image: A file, or a drive.
         files: What is put, by name.
-        epoch: Their time, seconds since 1970.
+        epoch: Their time, seconds since 1970; None: as it is.
         offset: Where the file system begins, in bytes.
 
     Raises:
         DataError: There is no FAT file system, or it is full.
     """
     drive = f"{image}@@{offset}"
-    settings = {"SOURCE_DATE_EPOCH": str(epoch), "MTOOLS_SKIP_CHECK": "1", "TZ": "UTC"}
-    room = image.with_name(f".{image.name}.file")
+    settings = _MTOOLS if epoch is None else _MTOOLS | {"SOURCE_DATE_EPOCH": str(epoch)}
     made: set[str] = set()
-    for name in sorted(files):
-        for parent in reversed(list(Path(name).parents)[:-1]):
-            if parent.as_posix() not in made:
-                made.add(parent.as_posix())
-                run(["mmd", "-D", "s", "-i", drive, f"::{parent.as_posix()}"], environment=settings)
-        content = files[name]
-        source = content if isinstance(content, Path) else room
-        if isinstance(content, bytes):
-            room.write_bytes(content)
-        stamped = source.stat()
-        os.utime(source, (epoch, epoch))
-        try:
-            run(["mcopy", "-m", "-D", "o", "-i", drive, str(source), f"::{name}"], environment=settings)
-        finally:
-            os.utime(source, ns=(stamped.st_atime_ns, stamped.st_mtime_ns))
-    room.unlink(missing_ok=True)
+    # For its owner alone: a device's key may be among the files.
+    with tempfile.TemporaryDirectory() as room:
+        for name in sorted(files):
+            for parent in reversed(list(Path(name).parents)[:-1]):
+                folder = parent.as_posix()
+                if folder not in made and not _has(drive, folder, settings):
+                    run(["mmd", "-i", drive, f"::{folder}"], environment=settings)
+                made.add(folder)
+            content = files[name]
+            source = content if isinstance(content, Path) else Path(room) / "file"
+            if isinstance(content, bytes):
+                source.write_bytes(content)
+            stamped = source.stat()
+            if epoch is not None:
+                os.utime(source, (epoch, epoch))
+            try:
+                run(["mcopy", "-m", "-D", "o", "-i", drive, str(source), f"::{name}"], environment=settings)
+            finally:
+                os.utime(source, ns=(stamped.st_atime_ns, stamped.st_mtime_ns))
+
+
+def _has(drive: str, folder: str, settings: Mapping[str, str]) -> bool:
+    """Return whether a FAT file system has a folder."""
+    command = [program("mdir"), "-b", "-i", drive, f"::{folder}"]
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, **settings})
+    return done.returncode == 0
 
 
 def read(image: Path, name: str, *, offset: int = 0) -> bytes | None:
@@ -179,7 +217,5 @@ def read(image: Path, name: str, *, offset: int = 0) -> bytes | None:
         DataError: mtools are missing.
     """
     command = [program("mtype"), "-i", f"{image}@@{offset}", f"::{name}"]
-    done = subprocess.run(
-        command, capture_output=True, check=False, env={**os.environ, "MTOOLS_SKIP_CHECK": "1"}
-    )
+    done = subprocess.run(command, capture_output=True, check=False, env=os.environ | _MTOOLS)
     return None if done.returncode else done.stdout

@@ -4,7 +4,10 @@ import hashlib
 import json
 import os
 import shutil
+import tarfile
 import tempfile
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from deploy.image.boards import EXCLUDED, INCLUDED, SUITE, Board
@@ -59,6 +62,32 @@ def rootfs(
         with written_beside(path) as staged:
             shutil.move(made, staged)
     return path
+
+
+def parts(tar: Path, wanted: Iterable[str]) -> dict[str, bytes]:
+    """Return files of a root file system, by the pattern that asked for each; in one walk through its tar.
+
+    Args:
+        tar: Of a root file system.
+        wanted: Patterns of names, as of a shell.
+
+    Raises:
+        DataError: There is none of a pattern.
+    """
+    missing, found = {f"./{pattern}" for pattern in wanted}, dict[str, bytes]()
+    with tarfile.open(tar) as opened:
+        for member in opened:
+            pattern = next((one for one in missing if fnmatchcase(member.name, one)), None)
+            file = opened.extractfile(member) if pattern is not None and member.isfile() else None
+            if pattern is not None and file is not None:
+                found[pattern.removeprefix("./")] = file.read()
+                missing.remove(pattern)
+            if not missing:
+                return found
+    raise DataError(
+        f"Expected: {', '.join(sorted(missing))} in {tar}. Received: none.",
+        hint="make it again: --fresh-rootfs",
+    )
 
 
 def command(board: Board) -> list[str]:

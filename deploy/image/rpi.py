@@ -18,16 +18,13 @@ from deploy.image.places import boot_partition
 from deploy.image.tools import run
 from edge_agent.contracts.errors import DataError
 from edge_agent.update import units
-from edge_agent.update.shipped import kit_files
 
 COMMAND_LINE = "cmdline.txt"
 FOLDER = "shelfkit"
 PAYLOAD = f"{FOLDER}/payload.tar.xz"
 INSTALL = f"{FOLDER}/install"
 BOOT = "/boot/firmware"
-DEVICE = units.Device(
-    provision=("provision", "--boot", BOOT, "--data", "/data/shelf", "--user", "shelfkit"), console=True
-)
+DEVICE = units.Device(boot=BOOT, console=True)
 _WORDS = (
     f"systemd.run={BOOT}/{INSTALL}",
     "systemd.run_success_action=reboot",
@@ -85,7 +82,7 @@ def injected(image: Path, first: First, room: Path, epoch: int) -> None:
             f"Expected: a Raspberry Pi OS, with {COMMAND_LINE} on its boot partition. Received: none."
         )
     payload = room / "payload.tar"
-    archive.write(payload, entries(first), epoch)
+    archive.write(payload, entries(first, room), epoch)
     packed = payload.with_suffix(".tar.xz")
     with payload.open("rb") as source, lzma.open(packed, "wb", preset=1) as target:
         shutil.copyfileobj(source, target, 4 * 1024 * 1024)
@@ -103,11 +100,10 @@ def command_line(text: str) -> str:
     return " ".join([*words, *_WORDS]) + "\n"
 
 
-def entries(first: First) -> Iterator[Entry]:
+def entries(first: First, room: Path) -> Iterator[Entry]:
     """Yield what is laid down at the first boot, below the root of the file system."""
     for name, text in units.texts(DEVICE).items():
         yield Entry(name, text.encode())
-    for name, path in {**kit_files(), **system.libraries(first.site)}.items():
-        yield Entry(f"opt/shelf/{name}", path)
-    for entry in device.entries(first, 0):
+    yield from system.program(first.site, room)
+    for entry in (*device.released(first), *device.around(first, 0)):
         yield Entry(f"data/{entry.name}", entry.content, entry.link, entry.mode)

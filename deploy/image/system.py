@@ -1,22 +1,22 @@
 """What the kit adds to a Debian: mounts, network, units, and /opt/shelf."""
 
-import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from deploy.image.archive import Entry
 from deploy.image.boards import Board
 from deploy.image.disk import identity
-from edge_agent.contracts.errors import BundleError, DataError
+from deploy.release.bytecode import cached, with_bytecode
+from edge_agent.contracts.errors import BundleError
 from edge_agent.update import units
 from edge_agent.update.shipped import DISTRIBUTIONS, kit_files
 
 BOOT = "SHELFBOOT"
 USER_ID = 990
-DEVICE = units.Device(
-    provision=("provision", "--boot", "/boot", "--data", "/data/shelf", "--user", "shelfkit"), console=True
-)
+DEVICE = units.Device(console=True)
 GROW = "shelfkit-grow.service"
+LOADER_ENTRY = "loader/entries/shelf.conf"
+"""On the boot partition: what is started; its last line is what the kernel is told."""
 ENABLED = (units.LAUNCHED, units.UPDATER, units.PROVISION)
 LEFT_OUT = (
     "./boot/*",
@@ -49,7 +49,7 @@ tmpfs /var tmpfs mode=0755,nosuid,nodev,size=64M 0 0
 # The clock of the last time that it was known, and the seed of chance.
 /data/system /var/lib/systemd none bind,{after} 0 0
 """
-_WAIT = "x-systemd.device-timeout=180"
+_WAIT = "x-systemd.device-timeout=300"
 _AFTER = "x-systemd.requires-mounts-for=/data,x-systemd.requires-mounts-for=/var"
 _NETWORK = """\
 # Any cable: an address by DHCP, always the same for the same plug.
@@ -80,14 +80,15 @@ RemainAfterExit=yes
 ExecStart=/usr/lib/shelfkit/grow /dev/disk/by-partuuid/{data}
 
 [Install]
-RequiredBy=data.mount
+# Wanted and not required: on a smaller partition the device works as well, and the next boot tries again.
+WantedBy=data.mount
 """
 _GROW_SCRIPT = """\
 #!/bin/sh
 # Lets the last partition of a drive reach to its end. The table is written only where that gains something:
 # a power cut must not meet it at every boot.
 set -eu
-udevadm wait --timeout=30 "$1"
+udevadm wait --timeout=180 "$1"
 part=$(readlink -f "$1")
 sys=/sys/class/block/${part##*/}
 disk=/dev/$(basename "$(dirname "$(readlink -f "$sys")")")
@@ -98,7 +99,27 @@ total=$(cat "/sys/class/block/${disk##*/}/size")
 [ $((total - end)) -gt 8192 ] || exit 0
 echo ", +" | sfdisk --quiet --force --no-reread --no-tell-kernel -N "$number" "$disk"
 partx --update --nr "$number" "$disk"
-udevadm settle --timeout=30
+udevadm settle --timeout=180
+"""
+_EMERGENCY = """\
+# Where the data partition cannot be had, systemd waits for somebody who mends that. Nobody comes to a shelf.
+
+[Unit]
+Description=shelfkit: begin once more
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+
+[Service]
+Type=oneshot
+ExecStartPre=/bin/sleep 60
+ExecStart=/bin/systemctl reboot --no-block
+"""
+_MANAGER = """\
+# What is slow is not broken: an old card, a processor that a program imitates.
+[Manager]
+DefaultTimeoutStartSec=300
+DefaultDeviceTimeoutSec=300
 """
 _JOURNAL = "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n"
 _FOLDERS = "d /data/system 0755 root root\nL+ /var/lib/dbus/machine-id - - - - /etc/machine-id\n"
@@ -117,44 +138,27 @@ def loader(board: Board, seed: str, title: str) -> dict[str, bytes]:
     entry = [f"title {title}", "linux /vmlinuz", "initrd /initrd.img", f"options {command_line(board, seed)}"]
     return {
         "loader/loader.conf": b"timeout 0\ndefault shelf.conf\neditor no\n",
-        "loader/entries/shelf.conf": ("\n".join(entry) + "\n").encode(),
+        LOADER_ENTRY: ("\n".join(entry) + "\n").encode(),
     }
 
 
-def started(rootfs: Path, board: Board, into: Path) -> dict[str, Path]:
-    """Return what the boot partition needs of a root file system, unpacked.
-
-    Raises:
-        DataError: It has no kernel or loader.
-    """
-    wanted = {
-        "vmlinuz": "./boot/vmlinuz-",
-        "initrd.img": "./boot/initrd.img-",
-        f"EFI/BOOT/BOOT{board.efi.upper()}.EFI": f"./usr/lib/systemd/boot/efi/systemd-boot{board.efi}.efi",
+def started(board: Board) -> dict[str, str]:
+    """Return what the boot partition needs of a root file system: the pattern of each file's name there."""
+    return {
+        "vmlinuz": "boot/vmlinuz-*",
+        "initrd.img": "boot/initrd.img-*",
+        f"EFI/BOOT/BOOT{board.efi.upper()}.EFI": f"usr/lib/systemd/boot/efi/systemd-boot{board.efi}.efi",
     }
-    found: dict[str, Path] = {}
-    with tarfile.open(rootfs) as tar:
-        for member in tar:
-            name = next((name for name, start in wanted.items() if member.name.startswith(start)), None)
-            file = tar.extractfile(member) if name is not None and member.isfile() else None
-            if name is not None and file is not None:
-                found[name] = into / name.replace("/", "_")
-                found[name].write_bytes(file.read())
-    if missing := sorted(wanted.keys() - found.keys()):
-        raise DataError(
-            f"Expected: {', '.join(missing)} in {rootfs}. Received: none.",
-            hint="make it again: --fresh-rootfs",
-        )
-    return found
 
 
-def entries(rootfs: Path, site: Path, seed: str) -> Iterator[Entry]:
+def entries(debian: Mapping[str, bytes], site: Path, seed: str, room: Path) -> Iterator[Entry]:
     """Yield everything of the kit that lies on the root file system.
 
     Args:
-        rootfs: Debian's tar: its users are taken over.
+        debian: Its files by name: its users are taken over.
         site: site-packages of the device's runtime.
         seed: Of the image's identity.
+        room: For work in between.
 
     Raises:
         BundleError: The runtime has no updater in it.
@@ -169,10 +173,12 @@ def entries(rootfs: Path, site: Path, seed: str) -> Iterator[Entry]:
         "etc/machine-id": "",
         "etc/systemd/network/20-wired.network": _NETWORK,
         "etc/systemd/journald.conf.d/shelfkit.conf": _JOURNAL,
+        "etc/systemd/system.conf.d/shelfkit-image.conf": _MANAGER,
+        "etc/systemd/system/emergency.service": _EMERGENCY,
         "usr/lib/tmpfiles.d/shelfkit-image.conf": _FOLDERS,
         f"etc/systemd/system/{GROW}": grow,
         **units.texts(DEVICE),
-        **_users(rootfs),
+        **_users(debian),
     }
     for name, text in texts.items():
         yield Entry(name, text.encode(), mode=0o640 if "shadow" in name else 0o644)
@@ -181,18 +187,31 @@ def entries(rootfs: Path, site: Path, seed: str) -> Iterator[Entry]:
         yield Entry(f"etc/systemd/system/{unit}", link="/dev/null")
     for unit in ENABLED:
         yield Entry(f"etc/systemd/system/multi-user.target.wants/{unit}", link=f"/etc/systemd/system/{unit}")
-    yield Entry(f"etc/systemd/system/data.mount.requires/{GROW}", link=f"/etc/systemd/system/{GROW}")
+    yield Entry(f"etc/systemd/system/data.mount.wants/{GROW}", link=f"/etc/systemd/system/{GROW}")
     yield Entry(
         "etc/systemd/system/multi-user.target.wants/systemd-networkd.service",
         link="/usr/lib/systemd/system/systemd-networkd.service",
     )
     yield Entry("etc/resolv.conf", link="../run/systemd/resolve/stub-resolv.conf")
     yield Entry("data", mode=0o755)
-    for name, path in {**kit_files(), **libraries(site)}.items():
-        yield Entry(f"opt/shelf/{name}", path)
+    yield from program(site, room)
 
 
 _PARTS = {"root": "root-a", "data": "data", "boot": "boot"}
+
+
+def program(site: Path, room: Path) -> Iterator[Entry]:
+    """Yield launcher and updater, which no release replaces.
+
+    Args:
+        site: site-packages of the device's runtime.
+        room: For work in between.
+
+    Raises:
+        BundleError: The runtime has not what they need.
+    """
+    for name, path in {**with_bytecode(kit_files(), room / "compiled"), **libraries(site)}.items():
+        yield Entry(f"opt/shelf/{name}", path)
 
 
 def libraries(site: Path) -> dict[str, Path]:
@@ -210,30 +229,26 @@ def libraries(site: Path) -> dict[str, Path]:
                 hint="make its runtime of the wheels that `shelfkit deploy image wheels` fetches",
             )
         names = [line.partition(",")[0] for line in record.read_text(encoding="utf-8").splitlines()]
+        names += [cached(name) for name in names if name.endswith(".py")]
         found |= {name: site / name for name in names if (site / name).is_file()}
     return found
 
 
-def _users(rootfs: Path) -> Mapping[str, str]:
+USERS = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
+"""Debian's lists of users and groups."""
+
+
+def _users(debian: Mapping[str, bytes]) -> Mapping[str, str]:
     """Return Debian's lists of users and groups, and the agent's in them."""
     name = DEVICE.user
-    added = {
-        "etc/passwd": f"{name}:x:{USER_ID}:{USER_ID}:shelfkit agent:{DEVICE.releases}:/usr/sbin/nologin\n",
-        "etc/group": f"{name}:x:{USER_ID}:\n",
-        "etc/shadow": f"{name}:!:1::::::\n",
-        "etc/gshadow": f"{name}:!::\n",
-    }
-    found = {}
-    with tarfile.open(rootfs) as tar:
-        for member in tar:
-            path = member.name.removeprefix("./")
-            if path in added and (file := tar.extractfile(member)) is not None:
-                found[path] = file.read().decode() + added[path]
-            if len(found) == len(added):
-                break
-    return {
-        path: _video(text) if path in {"etc/group", "etc/gshadow"} else text for path, text in found.items()
-    }
+    added = (
+        f"{name}:x:{USER_ID}:{USER_ID}:shelfkit agent:{DEVICE.releases}:/usr/sbin/nologin\n",
+        f"{name}:x:{USER_ID}:\n",
+        f"{name}:!:1::::::\n",
+        f"{name}:!::\n",
+    )
+    found = {path: debian[path].decode() + line for path, line in zip(USERS, added, strict=True)}
+    return found | {path: _video(found[path]) for path in ("etc/group", "etc/gshadow")}
 
 
 def _video(text: str) -> str:

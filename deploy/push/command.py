@@ -60,6 +60,7 @@ def push_release(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 "release": done.release.number,
                 "moved": done.moved,
                 "applied": list(done.applied),
+                "trial": done.trial,
             }
         )
         return
@@ -69,7 +70,8 @@ def push_release(  # noqa: PLR0913, PLR0917 - one parameter for each option
 def told_of(device: str, login: Login, done: Pushed, *, started: bool) -> str:
     """Return what a push has done as a sentence for people."""
     news = f"{done.moved / 1e6:.1f} MB of it were new" if done.moved else "it was there already"
-    state = "the agent runs" if started else "nothing was started"
+    running = "it is on trial, and stays once it has proven itself" if done.trial else "the agent runs"
+    state = running if started else "nothing was started"
     return f"{device}: release {done.release.number} is on {login.host}; {news}; {state}."
 
 

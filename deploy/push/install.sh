@@ -14,14 +14,22 @@ rm -rf "$staged/repository/metadata" "$staged/repository/targets/releases"
 mv "$staged/unpacked/repository/metadata" "$staged/repository/metadata"
 mv "$staged/unpacked/releases" "$staged/repository/targets/releases"
 
-# The program as a whole: what runs keeps the files that it has open.
+# The program as a whole: what runs keeps the files that it has open. The new and the old change places in one
+# step (renameat2, RENAME_EXCHANGE), so that a machine without power has one of them; where a file system cannot,
+# one goes before the other comes.
+swap='import ctypes, os, sys
+old, new = map(os.fsencode, sys.argv[1:])
+sys.exit(ctypes.CDLL(None).renameat2(-100, old, -100, new, 2) != 0)'
 mkdir -p "$(dirname "$program")"
 rm -rf "$program.new" "$program.before"
 cp -r "$staged/unpacked/program" "$program.new"
 sync
-[ ! -e "$program" ] || mv -T "$program" "$program.before"
-mv -T "$program.new" "$program"
-rm -rf "$program.before"
+if [ ! -e "$program" ] || ! "$python" -I -c "$swap" "$program" "$program.new"; then
+    [ ! -e "$program" ] || mv -T "$program" "$program.before"
+    mv -T "$program.new" "$program"
+fi
+sync
+rm -rf "$program.new" "$program.before"
 
 cp -r "$staged/unpacked/system/." "$below/"
 if [ -z "$below" ]; then
@@ -39,6 +47,7 @@ if [ -z "$good" ] || [ "$good" = "$number" ]; then
     "$python" -P -m edge_agent.update install "$staged/repository" --release "$number"
 else
     "$python" -P -m edge_agent.update apply "$staged/repository" --release "$number"
+    echo "on trial"
 fi
 
 if [ -d "$staged/boot" ]; then

@@ -17,7 +17,6 @@ from deploy.push.target import Target
 from deploy.release.choosing import chosen
 from deploy.ssh import Ssh
 from edge_agent.contracts.errors import UsageError
-from edge_agent.contracts.provisioning import CERTIFICATE, KEY
 from edge_agent.contracts.release import Release
 from edge_agent.update import units
 
@@ -70,12 +69,14 @@ class Pushed:
     Attributes:
         moved: Bytes of components that went over the network this time.
         applied: Files of the device that were new.
+        trial: The device had another release, which stays until this one has proven itself.
     """
 
     release: Release
     target: Target
     moved: int
     applied: tuple[str, ...]
+    trial: bool
 
 
 def probe(ssh: Ssh, layout: Layout) -> Target:
@@ -117,8 +118,8 @@ def push(
         KitError: The machine, the fleet's files or the network; what has arrived is gone on with.
     """
     data = layout.real(layout.data)
-    files = provision.files(fleet, device, now, data=Path(data))
     there = probe(ssh, layout)
+    files = provision.files(fleet, device, now, data=Path(data), had=there.files)
     release = chosen(fleet, number, there.arch)
     made = payload(fleet, release, layout.device)
     changed = _changed(files, there)
@@ -142,7 +143,7 @@ def push(
             (room / file).touch(mode=0o600)
             (room / file).write_bytes(content)
             ssh.upload(room / file, f"{staged}/boot/{file}")
-    ssh.script(
+    said = ssh.script(
         resources("deploy.push").joinpath("install.sh").read_text(encoding="utf-8"),
         staged,
         data,
@@ -154,7 +155,7 @@ def push(
         what=f"to install release {release.number}",
         root=not layout.below,
     )
-    return Pushed(release, there, moved, tuple(changed))
+    return Pushed(release, there, moved, tuple(changed), "on trial" in said.splitlines())
 
 
 def _missing(made: Payload, there: Target) -> dict[str, Path]:
@@ -170,18 +171,20 @@ def _missing(made: Payload, there: Target) -> dict[str, Path]:
 
 
 def _changed(files: Mapping[str, bytes], there: Target) -> dict[str, bytes]:
-    """Return what the machine has not; its own key and certificate a device keeps."""
-    own = {CERTIFICATE, KEY} if KEY in there.files else set()
+    """Return what the machine has not; what a device renews by itself lies elsewhere, and is not touched."""
     return {
         name: content
         for name, content in files.items()
-        if name not in own and there.files.get(name) != hashlib.sha256(content).hexdigest()
+        if there.files.get(name) != hashlib.sha256(content).hexdigest()
     }
 
 
 _ROOM = r"""
+set -eu
 umask 077
-if [ -e "$1" ] && { [ -L "$1" ] || [ ! -O "$1" ]; }; then echo "$1 belongs to somebody else" >&2; exit 1; fi
-mkdir -p -- "$1"
+mkdir -p -- "$(dirname "$1")"
+[ -e "$1" ] || mkdir -- "$1"
+# Looked at once it is there: nobody else can take away or replace what is ours.
+if [ -L "$1" ] || [ ! -d "$1" ] || [ ! -O "$1" ]; then echo "$1 belongs to somebody else" >&2; exit 1; fi
 chmod 700 -- "$1"
 """

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edge_agent.contracts.errors import DeviceError
+from edge_agent.contracts.release import MACHINES
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}
-"""Not armv6l, the first Raspberry Pi and the Zero: nobody has wheels for it."""
 _PYTHON = "3.11"
 """That the runtimes of releases are made for: of Debian 12 and Raspberry Pi OS of the same age."""
 _SYSTEMS = frozenset({"debian", "raspbian"})
@@ -61,7 +60,7 @@ def read(text: str, *, below: bool) -> Target:
     """
     said = dict(line.split("=", 1) for line in text.splitlines() if "=" in line.split(" ")[0])
     files = dict(line.split(" ", 2)[2:0:-1] for line in text.splitlines() if line.startswith("file "))
-    arch = _ARCHITECTURES.get(said.get("machine", ""), "")
+    arch = MACHINES.get(said.get("machine", ""), "")
     if arch == "arm64" and said.get("bits") == "32":
         arch = "armhf"  # a 64-bit kernel under 32-bit programs, as Raspberry Pi OS has it
     name = said.get("name") or said.get("system") or "a system without a name"

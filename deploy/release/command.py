@@ -12,7 +12,7 @@ from deploy import fleet as fleets
 from deploy.bars import bars
 from deploy.keys import read_passphrase
 from deploy.release.making import Parts, make
-from deploy.release.repository import Keys, Repository
+from deploy.release.repository import AGED, LIFE, Keys, Repository
 from deploy.release.serving import server
 from edge_agent.contracts.command import new_app, one_of, print_json
 from edge_agent.contracts.errors import DataError, UsageError
@@ -113,7 +113,8 @@ def sign(
     """Sign again what expires, and what waits for a signature; a timer runs this every day.
 
     Snapshot and timestamp hold for 30 days: without it devices refuse the repository as expired, and
-    go on with what they run.
+    go on with what they run. The list of releases holds for a year; in its last 60 days it is signed
+    too where its key is here, and else this says so.
 
     \b
     Examples:
@@ -121,8 +122,15 @@ def sign(
       shelfkit deploy release sign --key /media/stick/targets.pem --passphrase-file phrase
     """  # noqa: D301 - click needs the character itself to keep the lines
     repository = _opened(fleet, passphrase, {"targets": key} if key else None)
-    repository.sign(datetime.now(UTC), targets=targets or key is not None)
-    typer.echo(f"{repository.folder}: signed for 30 days")
+    now = datetime.now(UTC)
+    ends = repository.sign(now, targets=targets or key is not None)
+    typer.echo(f"{repository.folder}: signed until {min(ends, now + LIFE['timestamp']):%Y-%m-%d}")
+    if ends - now < AGED:
+        typer.echo(
+            f"the list of releases ends {ends:%Y-%m-%d}: bring its key, "
+            "shelfkit deploy release sign --key targets.pem",
+            err=True,
+        )
 
 
 @app.command("list")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from deploy.bars import Told, untold
 from deploy.demo.stages import run_stage
+from deploy.release.bytecode import PYTHON, with_bytecode
 from deploy.release.pack import files_below, pack
 from edge_agent.contracts import bundle
 from edge_agent.contracts.errors import BundleError, DataError, KitError, UsageError
 from edge_agent.contracts.release import Component
 
 _DISTRIBUTION = "shelfkit"
-_PYTHON = "3.11"
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "armhf": "armv7l"}
 _GLIBC = (36, 35, 34, 31, 28, 27, 26, 24, 17)
 """Versions of the C library that Debian 12 satisfies and wheels are built for."""
@@ -49,7 +49,7 @@ def agent_component(wheel: Path | None, into: Path, room: Path) -> Component:
     if info is None or "edge_agent/__init__.py" not in files:
         raise DataError(f"Expected: a wheel of {_DISTRIBUTION}. Received: {wheel}.")
     version = info.partition(".dist-info")[0].rpartition("-")[2]
-    return pack("agent", version, files, into)
+    return pack("agent", version, with_bytecode(files, room / "agent-compiled"), into)
 
 
 def _installed() -> dict[str, Path]:
@@ -118,7 +118,7 @@ def runtime_component(
     return pack(
         "runtime",
         version,
-        files,
+        with_bytecode(files, room / f"{arch}-compiled"),
         into,
         xz=True,
         told=lambda _, done, size: told(f"runtime for {arch}", done, size),
@@ -155,7 +155,7 @@ def platforms(arch: str) -> list[str]:
     """Return the options by which pip finds wheels of a device, whatever machine it runs on."""
     tags = [f"manylinux_2_{minor}_{_MACHINES[arch]}" for minor in _GLIBC]
     tags += [f"manylinux2014_{_MACHINES[arch]}", f"linux_{_MACHINES[arch]}", "any"]
-    options = ["--python-version", _PYTHON, "--implementation", "cp", "--abi", "cp311"]
+    options = ["--python-version", PYTHON, "--implementation", "cp", "--abi", "cp311"]
     options += ["--abi", "abi3", "--abi", "none"]
     return [*options, *(part for tag in tags for part in ("--platform", tag))]
 

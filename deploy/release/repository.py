@@ -39,6 +39,8 @@ LIFE = {
     "snapshot": timedelta(days=30),
     "timestamp": timedelta(days=30),
 }
+AGED = timedelta(days=60)
+"""How long before their end targets are signed again, where their key is at hand."""
 THRESHOLDS = {"root": 2, "targets": 1, "snapshot": 1, "timestamp": 1}
 
 _COMPACT = JSONSerializer(compact=True)
@@ -165,8 +167,11 @@ class Repository:
                 raise DataError(f"Expected: {component.target}. Received: an archive that is damaged.")
             targets.targets[component.target] = there
 
-    def sign(self, now: datetime, *, targets: bool = False) -> None:
-        """Sign snapshot and timestamp again, and targets where they wait for it or it is asked for.
+    def sign(self, now: datetime, *, targets: bool = False) -> datetime:
+        """Sign snapshot and timestamp again, and targets where they wait for it, age, or it is asked for.
+
+        Returns:
+            When targets end, which may lie elsewhere than their key.
 
         Raises:
             ConfigError: A key is not here.
@@ -175,12 +180,14 @@ class Repository:
         newest = self._read("targets", Targets)
         root = self._read("root", Root).signed
         held = root.get_verification_result("targets", newest.signed_bytes, newest.signatures)
-        if targets or not held.verified:
+        ages = newest.signed.expires - now < AGED and self.keys.has("targets")
+        if targets or ages or not held.verified:
             if newest.signatures:
                 newest.signed.version += 1
             newest.signed.expires = _expiry("targets", now)
             self._write(newest, [self.keys.signer("targets")])
         self._publish(now)
+        return newest.signed.expires
 
     def rotate(self, name: str, now: datetime) -> int:
         """Replace a key: a new root, signed by those before and those after; return its version.

@@ -5,28 +5,77 @@ not, what the older release holds is offered again under the next number: the sa
 nothing is fetched that the device still has, and no rule is bent.
 """
 
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
 
+from deploy.fleet import Device
 from deploy.release.repository import Repository
+from deploy.rollout.model import Rollout
 from edge_agent.contracts.errors import ConfigError, UsageError
+from edge_agent.contracts.messages import UpdatePhase
 from edge_agent.contracts.release import Release
 from edge_agent.contracts.times import rfc3339
 
 
-def before(repository: Repository, arch: str, running: int) -> int:
-    """Return the newest release below one, of another content.
+def failed(rollouts: Iterable[Rollout], device: str) -> frozenset[int]:
+    """Return the releases that a device has rolled back or refused, and has not committed after all."""
+    seen: dict[UpdatePhase | None, set[int]] = {}
+    for rollout in rollouts:
+        if device in rollout.members:
+            seen.setdefault(rollout.members[device].phase, set()).add(rollout.release)
+    bad = seen.get(UpdatePhase.ROLLED_BACK, set()) | seen.get(UpdatePhase.REFUSED, set())
+    return frozenset(bad - seen.get(UpdatePhase.COMMITTED, set()))
+
+
+def architecture(repository: Repository, device: Device, running: int) -> str:
+    """Return a device's architecture; where nobody has written it down, the one that its release is for.
+
+    Raises:
+        ConfigError: It is for several.
+    """
+    archs = repository.numbers().get(running, [])
+    if device.arch is None and len(archs) != 1:
+        raise ConfigError(
+            f"Expected: the architecture of {device.device}. Received: none in the inventory, and release "
+            f"{running} is for {', '.join(archs) or 'none that is offered'}.",
+            hint="name it: --arch",
+        )
+    return device.arch or archs[0]
+
+
+def before(
+    repository: Repository,
+    arch: str,
+    running: int,
+    *,
+    previous: int | None = None,
+    bad: Collection[int] = (),
+) -> int:
+    """Return the release before one, of another content.
+
+    Args:
+        repository: What the fleet offers.
+        arch: Of the device.
+        running: What it runs.
+        previous: What it ran before, as it says itself; else it is the newest below.
+        bad: What it has rolled back.
 
     Raises:
         UsageError: There is none.
     """
     now = repository.release(running, arch)
-    for number, archs in reversed(repository.numbers().items()):
-        if number < running and arch in archs and not _same(repository.release(number, arch), now):
+    numbers = repository.numbers()
+    below = [number for number in reversed(numbers) if number < running and number not in bad]
+    if previous is not None and previous not in bad:
+        below.insert(0, previous)
+    for number in below:
+        if arch in numbers.get(number, ()) and not _same(repository.release(number, arch), now):
             return number
     raise UsageError(
-        f"Expected: a release before {running} for {arch}. Received: none.",
-        hint="what there is: shelfkit deploy release list",
+        f"Expected: a release before {running} for {arch}, that the device has not rolled back. "
+        "Received: none.",
+        hint="what there is: shelfkit deploy release list; name one with --to",
     )
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from deploy import starting
 from deploy.broker import OPERATOR
 from deploy.fleet import Device, Fleet
 from deploy.release.repository import Keys, Repository
@@ -11,10 +11,11 @@ from deploy.rollout.model import Rollout
 from deploy.service import tls_of
 from edge_agent.contracts import config
 from edge_agent.contracts.address import Address
-from edge_agent.contracts.errors import BundleError, ConfigError, UsageError
+from edge_agent.contracts.errors import BundleError, ConfigError
+from edge_agent.contracts.provisioning import DEVICE
 
 LOOPBACK = "loopback"
-_PORT, _LOOPBACK_PORT = 8883, 1883
+_LOOPBACK_PORT = 1883
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +113,16 @@ def addresses(
 
 
 def _address(fleet: Fleet, broker: str, operator: str) -> Address:
-    host, _, port = broker.partition(":")
+    host, port = starting.address(f"{LOOPBACK}:{_LOOPBACK_PORT}" if broker == LOOPBACK else broker)
     if host == LOOPBACK:
-        return Address("127.0.0.1", _port(broker, port or str(_LOOPBACK_PORT)))
-    return Address(host, _port(broker, port or str(_PORT)), tls_of(fleet, operator), encrypted=True)
-
-
-def _port(broker: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:  # noqa: PLR2004 - of TCP
-        raise UsageError(f"Expected: --broker HOST[:PORT]. Received: {broker!r}.")
-    return int(text)
+        return Address("127.0.0.1", port)
+    return Address(host, port, tls_of(fleet, operator), encrypted=True)
 
 
 def _own(fleet: Fleet, device: str, operator: str) -> Address:
-    path = fleet.device_folder(device) / "device.yaml"
+    path = fleet.device_folder(device) / DEVICE
     hint = "or name one broker for all: --broker HOST[:PORT], --loopback"
-    if not Path(path).is_file():
+    if not path.is_file():
         raise ConfigError(f"Expected: the device.yaml of {device}. Received: no {path}.", hint=hint)
     value = config.read(path).value
     if value is None:

@@ -12,8 +12,8 @@ from deploy.broker import OPERATOR
 from deploy.fleet import Fleet
 from deploy.keys import PassphraseFile, read_passphrase
 from deploy.release.repository import Keys, Repository
-from deploy.rollout.back import before, way_back
-from deploy.rollout.brokers import Brokers, connected, wait_ready
+from deploy.rollout.back import architecture, before, failed, way_back
+from deploy.rollout.brokers import PATIENCE_S, Brokers, connected, wait_ready
 from deploy.rollout.choice import LOOPBACK, addresses
 from deploy.rollout.kept import Kept
 from deploy.rollout.model import Standing, State
@@ -25,13 +25,11 @@ Name = Annotated[str, typer.Argument(help="Of the device.")]
 Folder = Annotated[Path, typer.Option("--fleet", envvar=fleets.ENVIRONMENT, help="The fleet's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
-_PATIENCE_S = 20.0
-_DEFAULT_ARCH = "amd64"
 _OPERATOR = f"{OPERATOR}-rollback"
 """Not that of rollouts: one may be under way."""
 
 
-def rollback(
+def rollback(  # noqa: PLR0913, PLR0917 - one parameter for each option
     name: Name,
     folder: Folder = fleets.DEFAULT,
     to: Annotated[int | None, typer.Option(min=1, help="Release; the one before if left out.")] = None,
@@ -42,6 +40,9 @@ def rollback(
     loopback: Annotated[
         bool, typer.Option("--loopback", help="A broker on this machine, without certificates.")
     ] = False,
+    arch: Annotated[
+        str, typer.Option(help="Debian's name of its architecture, where the inventory has none.")
+    ] = "",
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -49,7 +50,8 @@ def rollback(
 
     Where that release was made with --downgrade the device goes back to its number. Else what it holds is
     offered again under the next number (this needs the targets key): devices never go below a number that
-    they have run. The device proves it as it proves any other, and fetches only what it no longer has.
+    they have run. It is the release that the device says it ran before, and none that it has rolled back.
+    The device proves it as it proves any other, and fetches only what it no longer has.
 
     \b
     Examples:
@@ -62,11 +64,12 @@ def rollback(
         raise UsageError("Expected: --broker or --loopback. Received: both.")
     one = broker or (LOOPBACK if loopback else None)
     repository = Repository(fleet.repository, Keys(fleet.keys, read_passphrase(passphrase_file)))
-    arch, now = device.arch or _DEFAULT_ARCH, datetime.now(UTC)
+    now, bad = datetime.now(UTC), failed(Kept(fleet).every(), name)
     with connected(addresses(fleet, {name: device.store}, one, _OPERATOR), _OPERATOR) as brokers:
-        wait_ready(brokers, _PATIENCE_S)
-        running = _running(brokers, name)
-        target = to or before(repository, arch, running)
+        wait_ready(brokers)
+        running, previous = _running(brokers, name)
+        arch = arch or architecture(repository, device, running)
+        target = to or before(repository, arch, running, previous=previous, bad=bad)
         number = way_back(repository, arch, running, target, now)
         if not no_pin:
             _pinned(fleet, name, pinned=True)
@@ -111,7 +114,7 @@ def _pinned(fleet: Fleet, name: str, *, pinned: bool) -> None:
 
 def _let_go(kept: Kept, name: str) -> None:
     """Wait until a rollout that is under way leaves a device out: it would tell it the contrary."""
-    end = time.monotonic() + _PATIENCE_S
+    end = time.monotonic() + PATIENCE_S
     while kept.driven() and any(
         name in rollout.members and rollout.members[name].standing != Standing.LEFT_OUT
         for rollout in kept.every()
@@ -125,19 +128,19 @@ def _let_go(kept: Kept, name: str) -> None:
             )
 
 
-def _running(brokers: Brokers, name: str) -> int:
+def _running(brokers: Brokers, name: str) -> tuple[int, int | None]:
     reported = brokers.views(frozenset())[name].reported
     if reported is None or reported.good is None:
         raise ServiceError(
             f"Expected: {name} to say which release it runs. Received: nothing that its broker retains.",
             hint="a device says so once its updater has been at work",
         )
-    return reported.good
+    return reported.good, reported.previous
 
 
 def _tell(brokers: Brokers, name: str, wish: Desired) -> None:
-    end = time.monotonic() + _PATIENCE_S
-    while brokers.tell({name: wish}, wish.rollout):
+    end = time.monotonic() + PATIENCE_S
+    while brokers.tell({name: wish}, {wish.rollout}):
         brokers.take(0.1)
         if time.monotonic() >= end:
             raise ServiceError(

@@ -40,6 +40,10 @@ class Kept:
         found = [self.get(path.stem) for path in self._fleet.rollouts.glob("[!.]*.json")]
         return sorted(found, key=lambda rollout: (rollout.created, rollout.id))
 
+    def going(self) -> list[Rollout]:
+        """Return those that somebody must drive, the oldest first."""
+        return [rollout for rollout in self.every() if rollout.going]
+
     def get(self, id_: str) -> Rollout:
         """Return one.
 

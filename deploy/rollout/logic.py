@@ -47,6 +47,7 @@ class Wish:
     within: timedelta
     tolerance: str
     window: str | None = None
+    not_before: datetime | None = None
     broker: str | None = None
 
 
@@ -90,6 +91,7 @@ def begun(
         within=wish.within,
         tolerance=wish.tolerance,
         window=wish.window,
+        not_before=None if wish.not_before is None else to_utc(wish.not_before),
         broker=wish.broker,
         members=members,
     )
@@ -112,7 +114,7 @@ def step(rollout: Rollout, views: Mapping[str, View], now: datetime) -> Rollout:
         return rollout
     reason = _too_many(rollout)
     if reason is not None:
-        return replace(rollout, state=State.STOPPED, reason=reason)
+        return _over(rollout, State.STOPPED, reason)
     return _judged(_asked(rollout, views, now), now)
 
 
@@ -173,7 +175,7 @@ def _asked(rollout: Rollout, views: Mapping[str, View], now: datetime) -> Rollou
         gone = [name for name in mine if members[name].standing == Standing.OFFLINE]
         members |= {name: _released(members[name]) for name in gone}
     for name in fresh:
-        offered = replace(members[name], wave=rollout.wave, due=now + rollout.within)
+        offered = replace(members[name], wave=rollout.wave, due=rollout.due(now))
         members[name] = folded(offered, views.get(name, NOTHING), rollout, now)
     return replace(rollout, members=members, well_since=None)
 
@@ -209,8 +211,18 @@ def _empty(rollout: Rollout, now: datetime) -> Rollout:
 
 def _passed(rollout: Rollout, now: datetime) -> Rollout:
     if rollout.last:
-        return replace(rollout, state=State.DONE, well_since=None)
+        return _over(replace(rollout, well_since=None), State.DONE)
     return replace(rollout, wave=rollout.wave + 1, since=now, well_since=None)
+
+
+def _over(rollout: Rollout, state: State, reason: str | None = None) -> Rollout:
+    """It no longer runs: what devices are told by it has to change, until they are told."""
+    return replace(rollout, state=state, reason=reason or rollout.reason, owed=True)
+
+
+def settled(rollout: Rollout) -> Rollout:
+    """All devices are told what it wants."""
+    return replace(rollout, owed=False) if rollout.owed else rollout
 
 
 def wanted(rollout: Rollout) -> dict[str, Desired]:
@@ -220,16 +232,52 @@ def wanted(rollout: Rollout) -> dict[str, Desired]:
     is left alone unless the rollout was aborted.
     """
     return {
-        device: _desired(rollout.id, member.attempt, rollout.release, member.due, rollout.window)
+        device: _desired(
+            rollout.id, member.attempt, rollout.release, member.due, rollout.not_before, rollout.window
+        )
         for device, member in rollout.members.items()
         if _told(rollout.state, member)
     }
 
 
+def together(
+    rollouts: Iterable[Rollout], views: Mapping[str, View], since: Mapping[str, datetime]
+) -> dict[str, Desired]:
+    """Return what several rollouts want; of two that want a device, the one that was set going last has it.
+
+    Args:
+        rollouts: Those that devices are told of.
+        views: Of each device that anything is known of.
+        since: When each rollout was set going, by name: also those that devices are told of no more.
+    """
+    found: dict[str, Desired] = {}
+    for rollout in sorted(rollouts, key=lambda item: since[item.id]):
+        wishes = wanted(rollout)
+        if rollout.state in ENDED:
+            # It tells what it could not; what a later one has told meanwhile stands.
+            wishes = {name: wish for name, wish in wishes.items() if not _later(name, rollout, views, since)}
+        found |= wishes
+    return found
+
+
+def _later(device: str, rollout: Rollout, views: Mapping[str, View], since: Mapping[str, datetime]) -> bool:
+    told = views.get(device, NOTHING).desired
+    return told is not None and since.get(told.rollout, since[rollout.id]) > since[rollout.id]
+
+
 @lru_cache(maxsize=1024)
-def _desired(id_: str, attempt: int, release: int, due: datetime | None, window: str | None) -> Desired:
+def _desired(
+    id_: str,
+    attempt: int,
+    release: int,
+    due: datetime | None,
+    not_before: datetime | None,
+    window: str | None,
+) -> Desired:
     """Return what is the same for all devices that were asked together: made once."""
-    return Desired(rollout=id_, attempt=attempt, release=release, deadline=due, window=window)
+    return Desired(
+        rollout=id_, attempt=attempt, release=release, not_before=not_before, deadline=due, window=window
+    )
 
 
 def _told(state: State, member: Member) -> bool:
@@ -252,7 +300,7 @@ def paused(rollout: Rollout) -> Rollout:
         UsageError: It does not run.
     """
     _must_be(rollout, "pause", State.RUNNING, State.PAUSED)
-    return replace(rollout, state=State.PAUSED)
+    return _over(rollout, State.PAUSED)
 
 
 def resumed(rollout: Rollout, now: datetime) -> Rollout:
@@ -307,7 +355,7 @@ def _again(member: Member, rollout: Rollout, now: datetime) -> Member:
         attempt=member.attempt + 1,
         phase=None,
         reason=None,
-        due=to_utc(now) + rollout.within,
+        due=rollout.due(to_utc(now)),
         graced=False,
         excused=False,
         standing=Standing.WAITING,
@@ -318,20 +366,24 @@ def _going(rollout: Rollout, members: dict[str, Member], now: datetime) -> Rollo
     """Run again; the time that nobody was asked is not held against a device."""
     now = to_utc(now)
     fresh = {
-        name: replace(member, due=now + rollout.within) if member.standing in PENDING else member
+        name: replace(member, due=rollout.due(now)) if member.standing in PENDING else member
         for name, member in members.items()
     }
-    return replace(rollout, state=State.RUNNING, reason=None, since=now, well_since=None, members=fresh)
+    return replace(
+        rollout, state=State.RUNNING, reason=None, since=now, well_since=None, owed=False, members=fresh
+    )
 
 
 def aborted(rollout: Rollout) -> Rollout:
     """Call it off, at once and whatever it waits for; devices that have committed keep it.
 
+    Said once more, devices are told once more.
+
     Raises:
-        UsageError: It has ended.
+        UsageError: It is done.
     """
-    _must_be(rollout, "abort", State.RUNNING, State.PAUSED, State.STOPPED)
-    return replace(rollout, state=State.ABORTED)
+    _must_be(rollout, "abort", State.RUNNING, State.PAUSED, State.STOPPED, State.ABORTED)
+    return _over(rollout, State.ABORTED)
 
 
 def _must_be(rollout: Rollout, what: str, *states: State) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -116,6 +116,7 @@ class Rollout:
         soak: How long a wave must stay well.
         within: How long a device may take.
         window: The time of day in which devices may start.
+        not_before: The moment from which on devices may start.
         tolerance: How many may fail.
         members: In the order in which they are asked.
         broker: Address, if the operator named one.
@@ -123,6 +124,7 @@ class Rollout:
         wave: The present one.
         since: When that began.
         well_since: When enough of it were committed.
+        owed: It no longer runs, and not all devices have been told so.
     """
 
     id: Name
@@ -133,12 +135,14 @@ class Rollout:
     within: timedelta
     tolerance: str
     window: str | None = None
+    not_before: Timestamp | None = None
     broker: str | None = None
     state: State = State.RUNNING
     reason: str | None = None
     wave: int = 0
     since: Timestamp | None = None
     well_since: Timestamp | None = None
+    owed: bool = False
     members: dict[DeviceId, Member] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -151,6 +155,15 @@ class Rollout:
     def last(self) -> bool:
         """Whether this is the last wave."""
         return self.wave >= len(self.sizes) - 1
+
+    @property
+    def going(self) -> bool:
+        """Whether somebody must drive it."""
+        return self.owed or self.state in {State.RUNNING, State.PAUSED}
+
+    def due(self, now: datetime) -> datetime:
+        """Return when a device that is told now is overdue."""
+        return max(now, self.not_before or now) + self.within
 
     @property
     def allowed(self) -> Share:

@@ -1,7 +1,8 @@
 """Where one device stands: pure.
 
 A device that is away before it has begun is *offline*: it counts for nothing. One that goes away after it
-has begun may have been cut off by the release itself: it goes on to count, and becomes *overdue*.
+has begun may have been cut off by the release itself: it goes on to count, and becomes *overdue*. The time
+of a device begins when its broker retains what it is told: who was told late, or not at all, is not late.
 """
 
 from dataclasses import replace
@@ -16,6 +17,8 @@ _LAST_WORD = {
     UpdatePhase.REFUSED: Standing.REFUSED,
 }
 _AT_REST = frozenset({UpdatePhase.IDLE, UpdatePhase.COMMITTED})
+_TARDY = 10
+"""Of the time that a device may take, such a part may pass before it is told: else each look would write."""
 
 
 def folded(member: Member, view: View, rollout: Rollout, now: datetime) -> Member:
@@ -29,11 +32,11 @@ def folded(member: Member, view: View, rollout: Rollout, now: datetime) -> Membe
     """
     if _untouched(member, view):
         return member
-    heard = _heard(member, view.reported, rollout)
+    heard = _timed(_heard(member, view.reported, rollout), view, rollout, now)
     if heard.due is not None and now >= heard.due and not heard.graced and away(heard, view):
         heard = replace(heard, graced=True, due=None)
     elif heard.due is None and heard.graced and view.online:
-        heard = replace(heard, due=now + rollout.within)
+        heard = replace(heard, due=rollout.due(now))
     standing = _standing(heard, view, rollout, now)
     return heard if heard.standing == standing else replace(heard, standing=standing)
 
@@ -42,6 +45,21 @@ def _untouched(member: Member, view: View) -> bool:
     """Tell whether nothing can have changed: of most devices, at most looks."""
     later = member.wave is None and member.standing == Standing.LATER
     return later and view.reported is None and not view.left_out
+
+
+def _timed(member: Member, view: View, rollout: Rollout, now: datetime) -> Member:
+    """Give a device its whole time while it is not told yet: whoever drove it may have been killed."""
+    if rollout.state != State.RUNNING or member.due is None or member.excused:
+        return member
+    if member.phase in _BEGUN or _finished(member) or _told(member, view, rollout):
+        return member
+    whole = rollout.due(now)
+    return replace(member, due=whole) if whole - member.due >= rollout.within / _TARDY else member
+
+
+def _told(member: Member, view: View, rollout: Rollout) -> bool:
+    wish = view.desired
+    return wish is not None and (wish.rollout, wish.attempt) == (rollout.id, member.attempt)
 
 
 def away(member: Member, view: View) -> bool:

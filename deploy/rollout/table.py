@@ -49,6 +49,7 @@ def as_json(rollout: Rollout, *, members: bool, running: bool) -> dict[str, obje
         "waves": list(rollout.sizes),
         "well_since": rfc3339(rollout.well_since) if rollout.well_since else None,
         "running": running,
+        "told": not rollout.owed,
         "devices": {standing.value: counts[standing] for standing in Standing},
     }
     if members:
@@ -98,6 +99,8 @@ def table(rollout: Rollout, now: datetime, trouble: Mapping[str, str] | None = N
 
 def _below(rollout: Rollout, now: datetime) -> list[Text]:
     state = Text.assemble((rollout.state.value, _COLOURS[rollout.state]))
+    if rollout.owed:
+        state.append("; not all devices are told yet")
     if rollout.reason:
         state.append(f": {rollout.reason}")
     if rollout.state == State.RUNNING and rollout.well_since is not None:

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from edge_agent.contracts import times
 from edge_agent.contracts.errors import UsageError
 
 _SHARE = re.compile(r"(?P<amount>\d{1,7}(?:\.\d{1,3})?)(?P<percent>%?)")
@@ -87,6 +88,21 @@ def span(option: str, text: str) -> timedelta:
     if found is None:
         raise UsageError(f"Expected: {option} as 30s, 10m, 2h or 1d. Received: {text!r}.")
     return timedelta(**{_UNITS[found["unit"]]: int(found["amount"])})
+
+
+def moment(option: str, text: str) -> datetime | None:
+    """Read `2026-11-27T02:00:00+01:00`; nothing where it is empty.
+
+    Raises:
+        UsageError: It is none, or without a zone.
+    """
+    found = times.moment(text)
+    if text and found is None:
+        raise UsageError(
+            f"Expected: {option} with its zone: 2026-11-27T02:00:00Z, 2026-11-27T02:00+01:00. "
+            f"Received: {text!r}."
+        )
+    return found
 
 
 def window(text: str) -> str | None:

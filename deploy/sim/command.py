@@ -10,9 +10,7 @@ import typer
 
 from deploy import fleet as fleets
 from deploy import provision
-from deploy.image.filesystems import written
-from deploy.image.places import boot_partition
-from deploy.sim.machine import DRIVE_GB, KINDS, READY, Machine, drive, unpacked
+from deploy.sim.machine import DRIVE_GB, KINDS, READY, Machine, prepared
 from edge_agent.contracts.command import new_app, one_of, print_json
 from edge_agent.contracts.errors import DataError, UsageError
 
@@ -84,12 +82,8 @@ def boot(  # noqa: PLR0913, PLR0917 - one parameter for each option
 def _prepared(image: Path, room: Path, fleet: fleets.Fleet | None, device: str, gb: int) -> None:
     """Make a drive of an image, provisioned where it is to be somebody."""
     try:
-        room.mkdir(parents=True, exist_ok=True)
+        room.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
         raise DataError(f"Expected: a folder that can be written. Received: {room}: {exc.strerror}.") from exc
-    raw = unpacked(image, room)
-    if fleet is not None:
-        written(
-            raw, dict(provision.files(fleet, device, datetime.now(UTC))), epoch=0, offset=boot_partition(raw)
-        )
-    drive(raw, room, gb=gb)
+    told = {} if fleet is None else dict(provision.files(fleet, device, datetime.now(UTC)))
+    prepared(image, room, told, gb=gb)

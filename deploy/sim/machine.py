@@ -11,6 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from deploy.image.filesystems import read, written
+from deploy.image.places import boot_partition
+from deploy.image.system import LOADER_ENTRY
 from deploy.image.tools import program, run
 from edge_agent.contracts.errors import DataError, DeviceError
 
@@ -20,6 +23,8 @@ REFUSED = "Failed to start shelfkit-provision.service"
 HOST = "10.0.2.2"
 """Where this machine is for the one in QEMU."""
 DRIVE_GB = 8
+_UNHURRIED = b" no_timer_check\n"
+"""For the kernel: a machine that waits for a processor is no machine with a broken timer."""
 _KVM = Path("/dev/kvm")
 _KVM_PROBE_S = 2.0
 _KVM_ERROR = "KVM internal error"
@@ -94,48 +99,34 @@ def firmware(kind: Kind) -> tuple[Path, Path]:
     )
 
 
-def drive(image: Path, folder: Path, *, gb: int = DRIVE_GB) -> Path:
-    """Return a drive of a size that begins as an image, which itself is never written.
+def prepared(image: Path, folder: Path, told: Mapping[str, bytes], *, gb: int = DRIVE_GB) -> None:
+    """Make a drive that begins as an image, which itself is never written.
 
     Args:
-        image: Not compressed.
-        folder: For the drive.
+        image: `.img.zst` or `.img`.
+        folder: For the drive, `drive.qcow2`, and what it begins with, `image.img`.
+        told: What the device is told, as files of its boot partition.
         gb: Its size, as of a drive that the image was flashed on.
 
     Raises:
-        DataError: A tool is missing, or the image is larger.
+        DataError: A tool is missing, the image is none, or larger.
     """
-    path = folder / "drive.qcow2"
-    run(
-        [
-            "qemu-img",
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-F",
-            "raw",
-            "-b",
-            str(image.resolve()),
-            str(path),
-            f"{gb}G",
-        ]
-    )
-    return path
-
-
-def unpacked(image: Path, folder: Path) -> Path:
-    """Return a copy of an image that may be written.
-
-    Raises:
-        DataError: It cannot be read.
-    """
-    raw = folder / "image.img"
+    raw, files = folder / "image.img", dict(told)
     if image.suffix == ".zst":
         run(["zstd", "-q", "-d", "-f", "--sparse", str(image), "-o", str(raw)])
     else:
         run(["cp", "--sparse=always", "--reflink=auto", str(image), str(raw)])
-    return raw
+    # A device's key is put into it.
+    raw.chmod(0o600)
+    boot = boot_partition(raw)
+    entry = read(raw, LOADER_ENTRY, offset=boot)
+    if entry is not None:
+        files[LOADER_ENTRY] = entry.rstrip() + _UNHURRIED
+    written(raw, files, epoch=0, offset=boot)
+    words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(raw.resolve())]
+    drive = folder / "drive.qcow2"
+    run([*words, str(drive), f"{gb}G"])
+    drive.chmod(0o600)
 
 
 class Machine:

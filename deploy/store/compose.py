@@ -9,6 +9,8 @@ from deploy.store.plan import StorePlan
 IMAGE = "Containerfile"
 _BROKER_ID, _RECORDER_ID = "1883:1883", "1884:1884"
 _MOSQUITTO = "/usr/sbin/mosquitto"
+# Where container engines make networks: a proxy on this machine asks from the gateway of one.
+_GATEWAYS = ("172.16.0.0/12", "192.168.0.0/16", "10.0.0.0/8")
 _HEAD = """\
 # Written by `shelfkit deploy store`. Keys belong to the users of the containers:
 #   chown -R 1883:1883 broker && chown -R 1884:1884 recorder
@@ -34,7 +36,10 @@ def compose(plan: StorePlan) -> str:
             "dashboard": {
                 **_service(_RECORDER_ID, "1g"),
                 "depends_on": ["broker"],
-                "command": plan.dashboard("shelfkit", "0.0.0.0"),  # noqa: S104 - of a container; published on loopback
+                "command": [
+                    *plan.dashboard("shelfkit", "0.0.0.0"),  # noqa: S104 - of a container; published on loopback
+                    *(word for network in _GATEWAYS for word in ("--trusted-proxy", network)),
+                ],
                 "ports": [f"127.0.0.1:{plan.page_port}:{plan.page_port}"],
                 "volumes": [f"./recorder:{recorder}:ro", f"./recorder/data:{recorder}/data"],
                 "networks": {"store": {}},

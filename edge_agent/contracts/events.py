@@ -5,6 +5,7 @@ binary-mode event is then meaningless. A reader keeps the fields that it does no
 """
 
 import json
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -20,19 +21,27 @@ from pydantic import (
 )
 
 from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.identifiers import Gtin, Label, ShelfId, SlotId, StoreId
+from edge_agent.contracts.identifiers import PLAIN, Gtin, Label, ShelfId, SlotId, StoreId
 from edge_agent.contracts.times import Timestamp
 from edge_agent.contracts.validation import explain, strict_json
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 EXPIRY_S = 7 * 24 * 3600
 SEQUENCE_DIGITS = 16
+MOST_FACINGS = 10_000
 
 
 class Message(BaseModel):
     """Base of everything on the wire: frozen, and unknown fields are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
+
+
+# What a message may hold: any database keeps it, any page shows it.
+Text = Annotated[str, Field(max_length=255)]
+Words = Annotated[str, Field(max_length=10_000)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class SlotCondition(StrEnum):
@@ -111,15 +120,15 @@ class ProductRef(Message):
     """A product as an event names it."""
 
     label: Label
-    name: str
+    name: Text
     gtin: Gtin | None = None
 
 
 class ModelRef(Message):
     """The model that saw it."""
 
-    name: str
-    version: str
+    name: Text
+    version: Text
 
 
 class SlotData(Message):
@@ -137,15 +146,15 @@ class SlotData(Message):
     label: Label | None = None
     since: Timestamp
     product: ProductRef
-    confidence: Annotated[float, Field(ge=0, le=1)]
+    confidence: Share
     model: ModelRef
 
 
 class ProductData(SlotData):
     """Data of a product event: the slot that tipped it, and the facings that are left."""
 
-    facings: Annotated[int, Field(ge=1)]
-    filled: Annotated[int, Field(ge=0)]
+    facings: Annotated[int, Field(ge=1, le=MOST_FACINGS)]
+    filled: Annotated[int, Field(ge=0, le=MOST_FACINGS)]
 
 
 class CameraData(Message):
@@ -161,9 +170,9 @@ class DeviceData(Message):
     """Data of a device event."""
 
     store: StoreId
-    agent: str
+    agent: Text
     model: ModelRef | None = None
-    reason: str | None = None
+    reason: Words | None = None
 
 
 EventData = ProductData | SlotData | CameraData | DeviceData
@@ -213,9 +222,10 @@ class Event(Message):
     def _data_by_type(cls, value: Any) -> Any:  # noqa: ANN401 - whatever came over the wire
         if not isinstance(value, dict) or isinstance(value.get("data"), Message):
             return value
-        kind = _KINDS_BY_TYPE.get(value.get("type", ""))
+        told = value.get("type")
+        kind = _KINDS_BY_TYPE.get(told) if isinstance(told, str) else None
         if kind is None:
-            msg = f"Expected: a type of version 1. Received: {value.get('type')!r}."
+            msg = f"Expected: a type of version 1. Received: {told!r:.200}."
             raise ValueError(msg)
         try:
             return value | {"data": _DATA_MODELS[kind.about].model_validate(value.get("data"))}
@@ -237,6 +247,19 @@ def source(store: str, device: str) -> str:
 def subject(shelf: str, about: str, name: str) -> str:
     """Return the CloudEvents subject, e.g. `shelf/12/slot/A3`."""
     return f"shelf/{shelf}/{about}/{name}"
+
+
+_ABOUT_WHAT = {
+    "slot": re.compile(rf"shelf/{PLAIN}/slot/{PLAIN}"),
+    "product": re.compile(rf"shelf/{PLAIN}/product/[^\x00-\x1f/]{{1,128}}"),
+    "camera": re.compile(rf"shelf/{PLAIN}/camera"),
+    "device": re.compile("device"),
+}
+
+
+def is_subject(text: str, kind: Kind) -> bool:
+    """Whether a text has the form of a subject of a kind of event."""
+    return _ABOUT_WHAT[kind.about].fullmatch(text) is not None
 
 
 def encode(event: Event) -> bytes:

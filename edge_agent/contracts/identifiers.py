@@ -2,17 +2,20 @@
 
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator, StringConstraints
 
 # Each is a whole level of an MQTT topic and a file name: no slash, no wildcard, no leading dot.
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+PLAIN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+"""The name of a store, a device, a shelf or a slot, as a regular expression."""
+NAME = f"^{PLAIN}$"
 
-StoreId = Annotated[str, StringConstraints(pattern=_NAME)]
-DeviceId = Annotated[str, StringConstraints(pattern=_NAME)]
-ShelfId = Annotated[str, StringConstraints(pattern=_NAME)]
-SlotId = Annotated[str, StringConstraints(pattern=_NAME)]
+StoreId = Annotated[str, StringConstraints(pattern=NAME)]
+DeviceId = Annotated[str, StringConstraints(pattern=NAME)]
+ShelfId = Annotated[str, StringConstraints(pattern=NAME)]
+SlotId = Annotated[str, StringConstraints(pattern=NAME)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f/]+$")]
 
 EMPTY = "empty"
@@ -22,6 +25,8 @@ _GTIN_LENGTHS = (8, 12, 13, 14)
 _GTIN_DIGITS = 14
 
 
+# A shop has so many products, and a recorder reads the same ones thousands of times a second.
+@lru_cache(maxsize=4096)
 def gtin14(text: str) -> str:
     """Return a GTIN-8, -12, -13 or -14 as its 14 digits.
 

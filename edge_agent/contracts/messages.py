@@ -7,12 +7,26 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Base64Bytes, Field, ValidationError
 
 from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.events import SEQUENCE_DIGITS, CameraFault, Message, SlotCondition, StockLevel
+from edge_agent.contracts.events import (
+    MOST_FACINGS,
+    SEQUENCE_DIGITS,
+    CameraFault,
+    Count,
+    Message,
+    Share,
+    SlotCondition,
+    StockLevel,
+    Text,
+    Words,
+)
 from edge_agent.contracts.identifiers import DeviceId, Gtin, Label, ShelfId, SlotId, StoreId
 from edge_agent.contracts.times import Timestamp
 from edge_agent.contracts.validation import explain, strict_json
 
-Point = tuple[float, float]
+Measure = Annotated[float, Field(ge=-1e12, le=1e12)]
+Side = Annotated[int, Field(ge=1, le=65_535)]
+Coordinate = Annotated[float, Field(ge=-1_000_000, le=1_000_000)]
+Point = tuple[Coordinate, Coordinate]
 Quad = tuple[Point, Point, Point, Point]
 StreamId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
@@ -20,18 +34,22 @@ StreamId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 class ModelState(Message):
     """The model in use."""
 
-    name: str
-    version: str
-    sha256: str
+    name: Text
+    version: Text
+    sha256: Text
 
 
 class PlanogramState(Message):
-    """The planogram in use: enough for a consumer to draw the shelf to scale."""
+    """The planogram in use: enough for a consumer to draw the shelf to scale.
 
-    sha256: str
-    width: int
-    height: int
+    `products` is which product belongs into a slot; an older agent does not say.
+    """
+
+    sha256: Text
+    width: Side
+    height: Side
     slots: dict[SlotId, Quad]
+    products: dict[SlotId, Label] | None = None
 
 
 class CameraState(Message):
@@ -45,9 +63,9 @@ class ProductState(Message):
 
     label: Label
     gtin: Gtin | None = None
-    name: str
-    facings: Annotated[int, Field(ge=1, le=10_000)]
-    filled: Annotated[int, Field(ge=0, le=10_000)]
+    name: Text
+    facings: Annotated[int, Field(ge=1, le=MOST_FACINGS)]
+    filled: Annotated[int, Field(ge=0, le=MOST_FACINGS)]
     state: StockLevel
     since: Timestamp | None = None
 
@@ -57,7 +75,7 @@ class SlotState(Message):
 
     state: SlotCondition | None = None
     label: Label | None = None
-    confidence: float | None = None
+    confidence: Share | None = None
     since: Timestamp | None = None
     stale: bool = False
 
@@ -117,21 +135,21 @@ class Health(Message):
 
     status: Availability
     time: Timestamp | None = None
-    versions: dict[str, str] = Field(default_factory=dict)
-    uptime_s: float | None = None
-    camera_age_s: float | None = None
-    inference_ms: float | None = None
-    outbox_depth: int | None = None
-    outbox_age_s: float | None = None
-    dropped_events: int | None = None
-    dropped_frames: int | None = None
-    missed_frames: int | None = None
-    clock_offset_s: float | None = None
+    versions: dict[Text, Text] = Field(default_factory=dict)
+    uptime_s: Measure | None = None
+    camera_age_s: Measure | None = None
+    inference_ms: Measure | None = None
+    outbox_depth: Count | None = None
+    outbox_age_s: Measure | None = None
+    dropped_events: Count | None = None
+    dropped_frames: Count | None = None
+    missed_frames: Count | None = None
+    clock_offset_s: Measure | None = None
     clock_synchronized: bool | None = None
-    temperature_c: float | None = None
+    temperature_c: Measure | None = None
     throttled: bool | None = None
-    safe_mode: str | None = None
-    release: int | None = None
+    safe_mode: Words | None = None
+    release: Count | None = None
     update: UpdatePhase | None = None
     certificate_expires: Timestamp | None = None
 
@@ -197,13 +215,17 @@ class Desired(Message):
 
 
 class Reported(Message):
-    """How far a device is: retained. `good` is the release that it falls back to."""
+    """How far a device is: retained.
+
+    `good` is the release that it falls back to, `previous` the good one before: it is on the disk still.
+    """
 
     rollout: str | None = None
     attempt: int | None = None
     release: int | None = None
     phase: UpdatePhase
     good: int | None = None
+    previous: int | None = None
     reason: str | None = None
     boot_id: str | None = None
     time: Timestamp | None = None

@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from cryptography.x509.oid import NameOID
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]  # as documented
 
 from edge_agent.contracts import config, planogram
+from edge_agent.contracts.certificates import UNREADABLE, common_names
 from edge_agent.contracts.config import DeviceConfig
 from edge_agent.contracts.yamlfile import Document, Problem, ProblemsError
 
@@ -83,7 +82,13 @@ class _Found:
 
 
 def check(
-    folder: Path, *, now: datetime, data: Path = DATA, labels: list[str] | None = None, device: str = ""
+    folder: Path,
+    *,
+    now: datetime,
+    data: Path = DATA,
+    labels: list[str] | None = None,
+    device: str = "",
+    known: bool = False,
 ) -> Checked:
     """Check the files in a folder as a whole.
 
@@ -93,6 +98,7 @@ def check(
         data: Where the device keeps everything.
         labels: Of the bundle that is there, if it is.
         device: Whom they must be for; whoever they are for, if it is empty.
+        known: The device has had this certificate before, and may have renewed it since: its end is a note.
 
     Raises:
         ProblemsError: Everything that is wrong, in all files.
@@ -110,11 +116,12 @@ def check(
         shelf = document.value
         if shelf is not None and shelf.reference != folder.resolve() / REFERENCE:
             found.add(PLANOGRAM, f"expected `reference: {REFERENCE}`; received {shelf.reference.name!r}")
-    not_after, notes = _identity(folder, settings.device if settings else "", now, found)
+    leaf = _identity(folder, settings.device if settings else "", found)
+    notes = () if leaf is None else tuple(_validity(leaf, now, found, known=known))
     _root(folder, found)
-    if found.problems or settings is None or shelf is None or not_after is None:
+    if found.problems or settings is None or shelf is None or leaf is None:
         raise ProblemsError(list(dict.fromkeys(found.problems)), hint=_HINT)
-    return Checked(settings, shelf.shelf, not_after, tuple(notes))
+    return Checked(settings, shelf.shelf, leaf.not_valid_after_utc, notes)
 
 
 def _readable(path: Path, found: _Found) -> None:
@@ -158,32 +165,36 @@ def _settings(folder: Path, data: Path, found: _Found) -> DeviceConfig | None:
     return settings
 
 
-def _identity(folder: Path, device: str, now: datetime, found: _Found) -> tuple[datetime | None, list[str]]:
+def _identity(folder: Path, device: str, found: _Found) -> x509.Certificate | None:
     """Check that key, certificate and authority belong together, and to the device."""
     roots = _certificates(folder / CA, found)
     chain = _certificates(folder / CERTIFICATE, found)
     key = _private(folder / KEY, found)
     if not chain:
-        return None, []
+        return None
     leaf = chain[0]
     if key is not None and _public(key.public_key()) != _public(leaf.public_key()):
         found.add(KEY, f"expected the key of {CERTIFICATE}; received another")
-    names = [str(item.value) for item in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    names = common_names(leaf)
     if device and names != [device]:
         found.add(CERTIFICATE, f"expected the common name {device!r}; received {', '.join(names)!r:.80}")
     if roots and not leads_to(chain, roots):
         found.add(CERTIFICATE, f"expected a certificate that {CA} has signed; received another's")
-    return leaf.not_valid_after_utc, list(_validity(leaf, now, found))
+    return leaf
 
 
 def _certificates(path: Path, found: _Found) -> list[x509.Certificate]:
     if not path.is_file() or not path.stat().st_size:
         return []
     try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
-    except (OSError, ValueError):
+        read = x509.load_pem_x509_certificates(path.read_bytes())
+        for item in read:
+            item.public_key()
+            common_names(item)
+    except (OSError, *UNREADABLE):
         found.add(path.name, "expected a certificate in PEM; received something else")
         return []
+    return read
 
 
 def _private(path: Path, found: _Found) -> PrivateKeyTypes | None:
@@ -191,7 +202,7 @@ def _private(path: Path, found: _Found) -> PrivateKeyTypes | None:
         return None
     try:
         return load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
+    except (OSError, *UNREADABLE):
         found.add(path.name, "expected a private key in PEM, without a passphrase; received something else")
         return None
 
@@ -218,18 +229,23 @@ def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             return False
         certificate.verify_directly_issued_by(issuer)
-    except (x509.ExtensionNotFound, InvalidSignature, ValueError, TypeError):
+    except UNREADABLE:
         return False
     return True
 
 
-def _validity(leaf: x509.Certificate, now: datetime, found: _Found) -> Iterator[str]:
-    """Refuse an expired certificate; a clock that cannot be right is no reason to."""
+def _validity(leaf: x509.Certificate, now: datetime, found: _Found, *, known: bool) -> Iterator[str]:
+    """Refuse an expired certificate that is new; a clock that cannot be right is no reason to."""
     begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
     if now < begin or now > end + _CLOCK_AHEAD:
         yield (
             f"the clock says {now:%Y-%m-%d}, which cannot be right: the certificate is good from "
             f"{begin:%Y-%m-%d} to {end:%Y-%m-%d}; the broker is reached once the clock is set"
+        )
+    elif now > end and known:
+        yield (
+            f"{CERTIFICATE} was good until {end:%Y-%m-%d}: what the device has renewed since decides; "
+            "without that give it another: shelfkit deploy device renew, then flash or push"
         )
     elif now > end:
         found.add(CERTIFICATE, f"expected a certificate that is good now; received one until {end:%Y-%m-%d}")

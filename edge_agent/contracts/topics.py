@@ -52,6 +52,10 @@ class DeviceTopics:
         """Where a device retains how far it is with that."""
         return self._at("reported")
 
+    def alert(self, kind: str) -> str:
+        """Where the dashboard says that a device or its shelf needs somebody; never retained."""
+        return self._at(f"alert/{kind}")
+
     @property
     def certificate_request(self) -> str:
         """Where a device asks for a new certificate."""

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent
 
 from edge_agent.contracts.errors import ConfigError
 
@@ -77,6 +79,16 @@ class Document(Generic[Model]):
         return self.value
 
 
+class _Composer(Composer):
+    """Takes no aliases: a few lines of them stand for more values than a memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 - ruamel's signature
+        if self.parser.check_event(AliasEvent):
+            mark = self.parser.peek_event().start_mark
+            raise ComposerError(None, None, "an alias (*); write the values themselves", mark)
+        return super().compose_node(parent, index)
+
+
 def read(path: Path, model: type[Model]) -> Document[Model]:
     """Read and validate a YAML file; never raises for what is in it."""
     try:
@@ -95,7 +107,9 @@ def read(path: Path, model: type[Model]) -> Document[Model]:
 def parse(text: str, path: Path, model: type[Model]) -> Document[Model]:
     """Validate YAML text as if it stood in `path`; never raises for what is in it."""
     try:
-        tree = YAML(typ="rt", pure=True).load(text)
+        reader = YAML(typ="rt", pure=True)
+        reader.Composer = _Composer
+        tree = reader.load(text)
     except MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         return _failed(path, f"not valid YAML: {exc.problem}", line=mark.line + 1 if mark else None)

@@ -25,12 +25,10 @@ from pathlib import Path
 from types import FrameType
 
 from edge_agent.contracts.errors import DeviceError, KitError
-from edge_agent.contracts.release import Place
+from edge_agent.contracts.release import MACHINES, Place
 from edge_agent.update import launcher, state
 from edge_agent.update.disk import read_small
 from edge_agent.update.records import End, decode_starts
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf", "armv6l": "armhf"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -103,8 +101,9 @@ def _status(options: argparse.Namespace) -> None:
 def _apply(options: argparse.Namespace) -> None:
     from edge_agent.update.updater import Systemd, Updater  # noqa: PLC0415 - the launcher must start at once
 
-    number = Updater(_place(options), options.arch, Systemd()).apply(options.folder, options.release)
-    sys.stdout.write(f"release {number} is on trial; see: python3 -m edge_agent.update status\n")
+    number, tried = Updater(_place(options), options.arch, Systemd()).apply(options.folder, options.release)
+    what = "is on trial; see: python3 -m edge_agent.update status" if tried else "is what this device runs"
+    sys.stdout.write(f"release {number} {what}\n")
 
 
 def _install(options: argparse.Namespace) -> None:
@@ -151,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         default=Path(os.environ.get(launcher.RELEASES, launcher.DEFAULT)),
         help="where they are (default: %(default)s)",
     )
-    machine = _ARCHITECTURES.get(platform.machine(), "amd64")
+    machine = MACHINES.get(platform.machine(), "amd64")
     parser.add_argument("--arch", default=machine, help="of the device (default: %(default)s)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, told in (

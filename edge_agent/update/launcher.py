@@ -95,8 +95,8 @@ def environment_of(
     return {
         **environ,
         "PYTHONPATH": os.pathsep.join(map(str, parts)),
-        # Releases are read-only for the agent: what Python compiles of them is kept beside.
-        "PYTHONPYCACHEPREFIX": str(place.compiled),
+        # What Python would compile came with the release; whoever runs this, nothing is added to it.
+        "PYTHONDONTWRITEBYTECODE": "1",
         RELEASES: str(place.root),
         RELEASE: str(release.number),
         START: str(start),

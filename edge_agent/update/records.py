@@ -127,6 +127,7 @@ class Report:
     release: int | None = None
     good: int | None = None
     reason: str | None = None
+    previous: int | None = None
 
 
 def encode_starts(starts: Sequence[Start]) -> bytes:

@@ -157,7 +157,6 @@ def collect(place: Place, state: State) -> None:
         for path in folder.iterdir() if folder.is_dir() and names is not None else ():
             if names is not None and path.name not in names:
                 _remove(path)
-                _forget_compiled(place, path)
     for folder in (place.root, place.reported.parent):
         sweep(folder)
 
@@ -167,11 +166,6 @@ def forget_downloads(place: Place) -> None:
     for path in (place.downloads, _hidden(place.downloads)):
         if path.is_dir():
             _remove(path)
-
-
-def _forget_compiled(place: Place, path: Path) -> None:
-    compiled = place.compiled / path.absolute().relative_to("/")
-    shutil.rmtree(compiled, ignore_errors=True)
 
 
 def _hidden(path: Path) -> Path:

@@ -10,6 +10,8 @@ from importlib.resources import files
 LAUNCHED = "shelfkit-agent-launched.service"
 UPDATER = "shelfkit-updater.service"
 PROVISION = "shelfkit-provision.service"
+OFFERED = ("[dD][eE]*", "[pP][lL]*", "[rR][eE]*", "[rR][oO]*", "[cC][aA]*", ".tmp-*")
+"""What `agent provision` has to look at on a boot partition; FAT has names in either case."""
 _FROM, _TO = "# Frames never leave the device", "[Install]"
 
 
@@ -22,7 +24,7 @@ class Device:
         releases: Where releases and everything else that changes are.
         program: Where launcher and updater are, which no release replaces.
         python: The system's.
-        provision: What the agent is told at the first boot.
+        boot: Where the boot partition is, on which a device is told who it is.
         console: Also write what the agent says onto the console.
         watchdog_s: Of the machine's own watchdog; None: it has none, or is not ours to set.
         jitter_s: Where an update has no window, devices begin within this time.
@@ -32,7 +34,7 @@ class Device:
     releases: str = "/data/shelf"
     program: str = "/opt/shelf"
     python: str = "/usr/bin/python3"
-    provision: tuple[str, ...] = ("provision",)
+    boot: str = "/boot"
     console: bool = False
     watchdog_s: int | None = 14
     jitter_s: int = 60
@@ -78,7 +80,10 @@ Environment=PYTHONFAULTHANDLER=1
 {_output(device)}
 # The agent pings after each frame, from the loop that judges frames.
 WatchdogSec=60
-TimeoutStartSec=180
+# Of each step of the start, as the agent tells of them: on a slow card, or where a program imitates the
+# processor, to load its libraries alone takes minutes. Two starts that hang end before the updater's
+# patience does.
+TimeoutStartSec=300
 TimeoutStopSec=20
 Restart=always
 RestartSec=3
@@ -150,24 +155,28 @@ WantedBy=multi-user.target
 
 def provision(device: Device) -> str:
     """Return the unit of the first boot: what the boot partition says is validated whole, and applied."""
-    words = " ".join(device.provision)
+    offered = "\n".join(f"ConditionPathExistsGlob=|{device.boot}/{name}" for name in OFFERED)
     return f"""\
-# What a device is told at its first boot; run at every boot, and nothing to do at most of them.
+# What a device is told at its first boot, or when somebody has put another file onto the boot partition.
 
 [Unit]
 Description=shelfkit provisioning
 After=local-fs.target systemd-tmpfiles-setup.service
 Before={LAUNCHED} {UPDATER}
 RequiresMountsFor={device.releases}
+# There is nothing to do at most boots, and no time to lose with finding that out.
+ConditionPathExists=|!{device.config}
+ConditionPathExistsGlob=|{device.releases}/.device-*
+{offered}
 
 [Service]
 Type=oneshot
 RemainAfterExit=yes
 {_environment(device)}
-ExecStart={device.update} agent {words}
+ExecStart={device.update} agent provision --boot {device.boot} --data {device.releases} --user {device.user}
 StandardOutput=journal+console
 StandardError=journal+console
-TimeoutStartSec=180
+TimeoutStartSec=600
 UMask=0077
 
 [Install]

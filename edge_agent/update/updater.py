@@ -1,5 +1,7 @@
 """The updater at work: what the state machine decides is made durable, told, and done. In this order.
 
+Telling waits for nobody: where the disk does not take it, the next look tells it, and what is due is done.
+
 A failure of network, disk or repository is held against no release: it is tried again, ever more seldom.
 """
 
@@ -133,7 +135,7 @@ class Updater:
                 with slots.locked(self.place, wait=False) as mine:
                     if mine:
                         self.tick()
-            except DeviceError as exc:
+            except (DeviceError, OSError) as exc:
                 log.warning("%s", exc)
             stop.wait(self._pace.tick_s)
 
@@ -156,9 +158,15 @@ class Updater:
             # Said why, with the agent's own last words.
             decision = machine.decide(known, replace(seen, tail=self._system.tail().strip()[-1500:]))
         self._keep(known, decision.state)
-        self._exchange.tell(decision.report, now)
+        self._tell(decision.report, now)
         self._do(decision, seen)
         return decision
+
+    def _tell(self, report: Report, now: Moment) -> None:
+        try:
+            self._exchange.tell(replace(report, previous=state.load(self.place).previous), now)
+        except DeviceError as exc:
+            log.warning("%s", exc)
 
     def _now(self) -> Moment:
         return exchange.moment(self._boot, self._up_s(), self._wall())
@@ -183,10 +191,14 @@ class Updater:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) / 2**32
 
     def _keep(self, before: State, after: State) -> None:
-        """Make a state hold, and the disk fit it."""
-        if after != before or not self.place.state.exists():
-            state.save(self.place, after)
-        slots.settle(self.place, after)
+        """Make a state hold, and the disk fit it; a disk that is full is made room on for the next look."""
+        try:
+            if after != before or not self.place.state.exists():
+                state.save(self.place, after)
+            slots.settle(self.place, after)
+        except DeviceError:
+            self._clean(before)
+            raise
         if before.trial is not None and after.trial is None:
             self._tidy = False
 
@@ -199,11 +211,15 @@ class Updater:
             log.error("%s", decision.report.reason)
             self._system.reboot()
         elif not self._tidy and decision.state.trial is None:
-            slots.collect(self.place, decision.state)
-            slots.forget_downloads(self.place)
+            self._clean(decision.state)
             self._tidy = True
         if decision.effect is Effect.NOTHING:
             self._restart_s = _FIRST_RESTART_S
+
+    def _clean(self, known: State) -> None:
+        """Remove what no release needs that this state keeps."""
+        slots.forget_downloads(self.place)
+        slots.collect(self.place, known)
 
     def _restart(self, now: Moment, *, at_once: bool = False) -> None:
         """Let the agent be started anew; not again and again where that leads nowhere."""
@@ -240,7 +256,7 @@ class Updater:
         self._hold_until = now.up_s + self._hold_s
         self._hold_s = min(2 * self._hold_s, _LONGEST_HOLD_S)
         report = self._report(wish, phase, self._hold.reason)
-        self._exchange.tell(report, now)
+        self._tell(report, now)
         log.warning("release %d: %s", wish.release, error)
 
     def _report(self, wish: Wish, phase: Phase, reason: str | None = None) -> Report:
@@ -257,9 +273,9 @@ class Updater:
             self._keep(known, machine.settled(known, wish, Phase.REFUSED, reason))
             return None
         archives = download(self.place, repository, release, self._watch(wish))
-        self._exchange.tell(self._report(wish, Phase.VERIFIED), self._now())
+        self._tell(self._report(wish, Phase.VERIFIED), self._now())
         slots.stage(self.place, release, archives)
-        self._exchange.tell(self._report(wish, Phase.STAGED), self._now())
+        self._tell(self._report(wish, Phase.STAGED), self._now())
         return release
 
     def _watch(self, wish: Wish) -> Callable[[int], None]:
@@ -285,13 +301,13 @@ class Updater:
         """
         if release is None:
             refused = state.load(self.place).settled[-1]
-            self._exchange.tell(self._report(wish, Phase.REFUSED, refused.reason), self._now())
+            self._tell(self._report(wish, Phase.REFUSED, refused.reason), self._now())
             return
         after = machine.begun(known, wish, replace(seen, now=self._now()))
         self._keep(known, after)
         slots.forget_downloads(self.place)
         self._tidy = False
-        self._exchange.tell(self._report(wish, Phase.TRIAL), self._now())
+        self._tell(self._report(wish, Phase.TRIAL), self._now())
         self._restart_s = _FIRST_RESTART_S
         self._restart(self._now(), at_once=True)
 
@@ -304,8 +320,11 @@ class Updater:
                 raise ConfigError(f"Expected: certificates below {root}. Received: {path}.")
         return Tls(*paths)
 
-    def apply(self, folder: str, number: int | None) -> int:
-        """Take a release from a folder, such as a stick, and let it prove itself; return its number.
+    def apply(self, folder: str, number: int | None) -> tuple[int, bool]:
+        """Take a release from a folder, such as a stick, and let it prove itself.
+
+        Returns:
+            Its number, and whether it is on trial now: the one that is good has nothing to prove.
 
         Raises:
             KitError: It cannot be taken.
@@ -319,13 +338,15 @@ class Updater:
                 )
             source = Source(folder)
             wanted = number or self._newest(source)
+            if wanted == known.good:
+                return wanted, False
             attempt = known.bad[wanted].attempt + 1 if wanted in known.bad else 1
             wish = Wish(None, attempt, wanted)
             release = self._staged(known, wish, source)
             if release is None:
                 raise BundleError(str(state.load(self.place).settled[-1].reason))
             self.try_out(known, wish, release, self._exchange.seen(self._now()))
-            return wanted
+            return wanted, True
 
     def _newest(self, source: Source) -> int:
         repository = Repository(self.place, source.url, now=self._wall)

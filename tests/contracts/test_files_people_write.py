@@ -130,3 +130,13 @@ def test_a_file_that_is_no_yaml(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert len(config.read(path).problems) == 1
     assert len(config.read(tmp_path / "absent.yaml").problems) == 1
+
+
+def test_a_few_lines_do_not_fill_a_memory(tmp_path: Path) -> None:
+    """Aliases of aliases: each line stands for nine of the one before."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    document = yamlfile.parse("\n".join(lines), tmp_path / "planogram.yaml", planogram.Planogram)
+    assert [str(problem).split("planogram.yaml")[1] for problem in document.problems] == [
+        ":2  not valid YAML: an alias (*); write the values themselves"
+    ]

@@ -19,6 +19,7 @@ from dashboard.accounts.identity import Role
 from dashboard.accounts.people import utc_now
 from dashboard.accounts.records import Accounts
 from dashboard.accounts.tables import beside
+from edge_agent.contracts.messages import Health
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Link, Publication
 from tests.brokers import Mosquitto, free_port
@@ -103,8 +104,9 @@ def snapshot(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
 
 
 def health(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    """Return the golden health with changes."""
+    """Return the golden health with changes, in the contract's words."""
     value: dict[str, Any] = json.loads((GOLDEN / "health.v1.json").read_text())
+    assert set(changes) <= set(Health.model_fields), changes
     return value | {"time": moment()} | changes
 
 
@@ -128,7 +130,8 @@ def open_shop(link: Link) -> None:
         name: [[x, 80], [x + 110, 80], [x + 110, 300], [x, 300]]
         for name, x in {"A1": 50, "A2": 170, "A3": 290, "A4": 410, "A5": 530}.items()
     }
-    plan = {"sha256": "cd" * 32, "width": 1280, "height": 720, "slots": slots}
+    right = {"A1": "oat-drink", "A2": "oat-drink", "A3": "milk-1l", "A4": "milk-1l", "A5": "milk-1l"}
+    plan = {"sha256": "cd" * 32, "width": 1280, "height": 720, "slots": slots, "products": right}
     seen = {
         "A1": {"state": "present", "label": "oat-drink", "since": moment(9000), "stale": False},
         "A2": {"state": "empty", "label": "empty", "since": moment(1200), "stale": False},

@@ -210,6 +210,63 @@ def test_guessing_is_slowed_down(house: House) -> None:
     assert ("admin", "login-failed") in house.audited()
 
 
+def test_the_own_password_is_no_way_to_guess_it(house: House) -> None:
+    """A session that somebody has got hold of must not give the password too."""
+    client = house.member("staff")
+    csrf = hidden(client.get("/account"))
+    tries = [
+        client.post("/account", data={"csrf": csrf, "old": f"wrong-{number}", "new": "another-password"})
+        for number in range(7)
+    ]
+    assert [answer.status_code for answer in tries] == [400] * 5 + [429] * 2
+    assert "Too many tries" in tries[-1].text
+    assert ("staff", "login-failed") in house.audited()
+    house.now += timedelta(seconds=31)
+    right = {"csrf": csrf, "old": PASSWORD, "new": "another-password"}
+    assert client.post("/account", data=right).status_code == 303
+
+
+def test_an_administrator_helps_who_has_forgotten_the_password(house: House) -> None:
+    admin, staff = house.member("admin"), house.member("staff")
+    form = {"csrf": hidden(admin.get("/account")), "do": "account-password", "password": "something-else-1"}
+    assert admin.post("/admin/accounts", data=form | {"name": "admin"}).status_code == 400, (
+        "one's own, elsewhere"
+    )
+    assert (
+        admin.post("/admin/accounts", data=form | {"name": "staff", "password": "short"}).status_code == 400
+    )
+    assert admin.post("/admin/accounts", data=form | {"name": "staff"}).status_code == 303
+    assert staff.get("/fleet").status_code != 200, "whoever was in with the old one is out"
+    assert enter(house.visitor(), "staff", "something-else-1").status_code == 303
+    assert ("admin", "account-password") in house.audited()
+
+
+def test_who_knows_the_password_uses_up_no_tries_of_others(house: House) -> None:
+    """A shop behind one address: everybody who comes to work logs in."""
+    for _ in range(30):
+        assert enter(house.visitor(), "admin").status_code == 303
+    assert not house.access.throttle.wait("staff", "testclient", house.now)
+    throttle = Throttle()
+    for _ in range(19):
+        throttle.failed("guessed", "10.0.0.1", NOW)
+    throttle.failed("admin", "10.0.0.1", NOW)
+    throttle.succeeded("admin", "10.0.0.1")
+    throttle.failed("guessed", "10.0.0.1", NOW)
+    assert throttle.wait("another", "10.0.0.1", NOW), "what others have got wrong stays"
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize(("trusted", "secure"), [((), True), (("--trusted-proxy", "10.0.0.0/8"), False)])
+def test_only_a_trusted_proxy_says_who_asks(
+    mosquitto: Mosquitto, tmp_path: Path, trusted: tuple[str, ...], secure: bool
+) -> None:
+    with Dashboard(mosquitto, tmp_path / "shop", *trusted) as shop:
+        headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.7"}
+        answer = httpx.get(shop.address + "/login", headers=headers)
+    assert ("Secure" in answer.headers["set-cookie"]) is secure
+    assert ("strict-transport-security" in answer.headers) is secure
+
+
 def test_guessing_many_names_is_slowed_down_too() -> None:
     throttle = Throttle()
     for number in range(20):
@@ -411,3 +468,11 @@ def test_the_address_of_accounts() -> None:
         "sqlite:///kit.accounts.sqlite",
         "sqlite:////var/kit.accounts.sqlite",
     ]
+
+
+def test_a_name_that_no_database_takes_is_a_wrong_name(postgres_url: str) -> None:
+    accounts = Accounts(postgres_url)
+    assert not accounts.people.right("admin\0", PASSWORD)
+    accounts.audit.note("admin\0", "login-failed", "", "10.0.0.1", NOW)
+    assert accounts.audit.page(None, 1)[0]["who"] == "admin"
+    accounts.close()

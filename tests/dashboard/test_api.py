@@ -17,12 +17,19 @@ import schemathesis
 import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 from schemathesis.specs.openapi.checks import positive_data_acceptance
+from starlette.applications import Starlette
 
+from dashboard.accounts.gate import Access
+from dashboard.accounts.people import utc_now
+from dashboard.accounts.records import Accounts
 from dashboard.api import answers, document
+from dashboard.batch import Batch
 from dashboard.store import Arrival, Store
 from dashboard.web import Hub, build_app
 from edge_agent.contracts import events
 from edge_agent.contracts.events import Kind
+from tests.dashboard.pages import Visitor
+from tests.dashboard.stored import note, put
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GRAFANA = Path(__file__).parents[2] / "dashboard" / "grafana"
@@ -32,33 +39,31 @@ Ask = Callable[[str], httpx.Response]
 
 def fill(store: Store, name: str = "Milk 1 l") -> None:
     """Two stores, one device each; every kind of event in the first, an unknown one in the second."""
-    with store.engine.begin() as connection:
-        for number, kind in enumerate(Kind, start=1):
-            body = json.loads((GOLDEN / f"event-{kind.value}.v1.json").read_bytes())
-            body["sequence"] = f"{number:016d}"
-            if "product" in body["data"]:
-                body["data"]["product"]["name"] = name
-            source, received = body["source"], f"2026-11-23T09:{number:02d}:00.000Z"
-            row = (source, body["id"], STREAM, number, body["type"], body["subject"], received)
-            store.add(connection, [Arrival(*row, json.dumps(body))])
-        store.advance(connection, source, STREAM)
-        state = (GOLDEN / "state.v1.json").read_text()
-        state = json.dumps(json.loads(state) | {"last": len(Kind) + 3})
-        store.note(connection, source, "0417", "cam-12-01", state=state)
-        store.note(connection, source, "0417", "cam-12-01", health=(GOLDEN / "health.v1.json").read_text())
-        other = events.source("9", "cam-1")
-        newer = {
-            "specversion": "1.0",
-            "id": "x-1",
-            "source": other,
-            "type": "shelfkit.shelf.moved.v2",
-            "subject": "shelf/1",
-            "sequence": "1".zfill(16),
-            "streamid": "ab" * 16,
-        }
-        row = (other, "x-1", "ab" * 16, 1, newer["type"], "shelf/1", "2026-11-23T10:00:00.000Z")
-        store.add(connection, [Arrival(*row, json.dumps(newer))])
-        store.note(connection, other, "9", "cam-1", health='{"status":"offline"}')
+    arrivals = []
+    for number, kind in enumerate(Kind, start=1):
+        body = json.loads((GOLDEN / f"event-{kind.value}.v1.json").read_bytes())
+        body["sequence"] = f"{number:016d}"
+        if "product" in body["data"]:
+            body["data"]["product"]["name"] = name
+        source, received = body["source"], f"2026-11-23T09:{number:02d}:00.000Z"
+        row = (source, body["id"], STREAM, number, body["type"], body["subject"], received)
+        arrivals.append(Arrival(*row, json.dumps(body)))
+    other = events.source("9", "cam-1")
+    newer = {
+        "specversion": "1.0",
+        "id": "x-1",
+        "source": other,
+        "type": "shelfkit.shelf.moved.v2",
+        "subject": "shelf/1",
+        "sequence": "1".zfill(16),
+        "streamid": "ab" * 16,
+    }
+    row = (other, "x-1", "ab" * 16, 1, newer["type"], "shelf/1", "2026-11-23T10:00:00.000Z")
+    put(store, [*arrivals, Arrival(*row, json.dumps(newer))])
+    state = (GOLDEN / "state.v1.json").read_text()
+    state = json.dumps(json.loads(state) | {"last": len(Kind) + 3})
+    note(store, source, "0417", "cam-12-01", state=state, health=(GOLDEN / "health.v1.json").read_text())
+    note(store, other, "9", "cam-1", health='{"status":"offline"}')
 
 
 @pytest.fixture
@@ -128,14 +133,9 @@ def test_events_by_page_and_filter(get: Ask) -> None:
 
 def test_gaps(filled: Store, get: Ask) -> None:
     source = events.source("0417", "cam-12-01")
-    with filled.engine.begin() as connection:
-        filled.skip_to(
-            connection,
-            source,
-            STREAM,
-            20,
-            events.Event.model_validate_json((GOLDEN / "event-low-stock.v1.json").read_bytes()).time,
-        )
+    noted = events.Event.model_validate_json((GOLDEN / "event-low-stock.v1.json").read_bytes()).time
+    with filled.writing() as connection:
+        filled.take(connection, Batch(oldest={(source, STREAM): 20}), noted)
     (gap,) = get("/api/v1/gaps").json()["gaps"]
     assert (gap["first"], gap["last"]) == (13, 19)
 
@@ -222,8 +222,9 @@ def metrics(get: Ask) -> dict[str, float]:
 def test_metrics(get: Ask) -> None:
     found = metrics(get)
     expected = {
-        "shelfkit_events_recorded_total": len(Kind),
-        "shelfkit_events_lost_total": 0,
+        "shelfkit_events_recorded_total": len(Kind) + 1,
+        "shelfkit_events_lost": 0,
+        "shelfkit_events_refused": 0,
         "shelfkit_events_unacknowledged": 3,
         "shelfkit_devices:online": 1,
         "shelfkit_devices:offline": 1,
@@ -243,9 +244,25 @@ def test_openapi_is_served_and_its_schemas_are_schemas(get: Ask) -> None:
 def test_every_answer_is_what_openapi_says(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'store.sqlite'}")
     fill(store)
-    app = build_app(store, Hub(), lambda: True)
-    described = schemathesis.openapi.from_asgi("/api/v1/openapi.json", app)
+    answers_as_told(build_app(store, Hub(), lambda: True), {})
+    store.close()
 
+
+@pytest.mark.slow
+def test_every_answer_to_a_token_is_what_openapi_says(filled: Store) -> None:
+    access = Access(Accounts())
+    app = build_app(filled, Hub(), lambda: True, access)
+    token = access.accounts.tokens.make("reader", "admin", utc_now())
+    answers_as_told(app, {"Authorization": f"Bearer {token}"})
+    refused = Visitor(app).get("/api/v1/stores")
+    described = document()["paths"]["/api/v1/stores"]["get"]["responses"]["401"]["content"]
+    assert (refused.status_code, refused.headers["content-type"]) == (401, *described)
+    jsonschema.validate(refused.json(), document()["components"]["schemas"]["Problem"])
+
+
+def answers_as_told(app: Starlette, headers: dict[str, str]) -> None:
+    """Ask whatever the document lets one ask."""
+    described = schemathesis.openapi.from_asgi("/api/v1/openapi.json", app, headers=headers)
     seen = 0
     quick = hypothesis.settings(
         max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
@@ -258,12 +275,11 @@ def test_every_answer_is_what_openapi_says(tmp_path: Path) -> None:
         def answer(case: Any) -> None:  # noqa: ANN401 - schemathesis' own
             # How EPCIS names places goes beyond a schema: one of two, and a check digit.
             beyond = [positive_data_acceptance] if case.path.endswith("/epcis") else []
-            case.call_and_validate(excluded_checks=beyond)
+            case.call_and_validate(excluded_checks=beyond, headers=headers)
 
         answer()
         seen += 1
     assert seen == len(document()["paths"])
-    store.close()
 
 
 def test_grafana_names_only_metrics_that_there_are(get: Ask) -> None:

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from dashboard.batch import Batch, Refusal
+from dashboard.database_command import forget
 from dashboard.store import Arrival, Store
+from edge_agent.contracts.errors import UsageError
 from tests.conftest import Kit
+from tests.dashboard.stored import devices, note
 
 
 @pytest.mark.slow
@@ -44,3 +47,15 @@ def test_options_that_cannot_be(kit: Kit, tmp_path: Path, options: tuple[str, st
     ).stderr
     assert "Expected: " in said
     assert not list(tmp_path.iterdir())
+
+
+def test_a_device_that_is_gone_is_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path / 'd.sqlite'}"
+    store = Store(url)
+    note(store, "/stores/0417/devices/cam-1", "0417", "cam-1", health='{"status":"offline"}')
+    forget("0417", "cam-1", url, as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"forgotten": 1}
+    assert devices(store) == []
+    with pytest.raises(UsageError, match="cam-1 of store 0417"):
+        forget("0417", "cam-1", url)
+    store.close()

@@ -14,7 +14,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from dashboard.editor import draft as drafts
 from dashboard.editor import reference
@@ -27,9 +27,10 @@ from edge_agent.mqtt import Publication
 from tests.brokers import Mosquitto, received, subscribed
 from tests.conftest import write_device
 from tests.dashboard.conftest import Opener
-from tests.dashboard.pages import Dashboard, Visitor, arrived, hidden, open_shop
+from tests.dashboard.pages import Dashboard, Visitor, arrived, hidden, open_shop, publish, snapshot
 from tests.dashboard.test_accounts import House
 from tests.edge_agent.agents import running
+from tests.shops import wait_until
 
 HERE = "/stores/0417/devices/cam-12-01/planogram"
 
@@ -175,7 +176,10 @@ def test_drafts_are_kept_and_nobody_overwrites_another(admin: Visitor, house: Ho
     answer = admin.get(f"{HERE}/planogram.yaml")
     assert "milk-1l" in answer.text
     assert admin.get(f"{HERE}/reference.jpg").status_code == 404
-    sized = send(admin, "/picture", picture(".png")).json()
+    for leaf in ("/picture", "/open"):
+        assert send(admin, f"{leaf}?revision=0", picture()).status_code == 409, leaf
+        assert send(admin, leaf, picture()).status_code == 400, "it must be said what was seen"
+    sized = send(admin, "/picture?revision=1", picture(".png")).json()
     assert (sized["width"], sized["height"], sized["picture"]) == (640, 480, True)
     assert admin.get(f"{HERE}/reference.jpg").content[:3] == b"\xff\xd8\xff"
     wrong = body | {"revision": 2, "shelf": ""}
@@ -183,7 +187,18 @@ def test_drafts_are_kept_and_nobody_overwrites_another(admin: Visitor, house: Ho
     assert admin.get(f"{HERE}/planogram.yaml").status_code == 409
     assert send(admin, "/discard", {}).status_code == 200
     assert admin.get(f"{HERE}/reference.jpg").status_code == 404
+    assert send(admin, "", body | {"revision": 3}).status_code == 409, "what was discarded does not come back"
     assert ("admin", "planogram-picture") in house.audited()
+
+
+def test_who_only_looks_begins_no_draft(admin: Visitor) -> None:
+    shown = json.loads(re.findall(r'id="shown"[^>]*>(.*?)</script>', admin.get(HERE).text, re.DOTALL)[0])
+    draft = shown["draft"]
+    assert draft["base"] == shown["in_use"] != ""
+    seen = {key: draft[key] for key in ("revision", "shelf", "products", "slots")}
+    assert send(admin, "", seen).json()["revision"] == 0
+    assert send(admin, "", seen | {"shelf": "13"}).json()["revision"] == 1
+    assert send(admin, "", seen | {"shelf": "13", "revision": 1}).json()["revision"] == 1
 
 
 def test_bad_bodies_are_refused(admin: Visitor) -> None:
@@ -195,13 +210,13 @@ def test_bad_bodies_are_refused(admin: Visitor) -> None:
     infinite = b'{"revision": 0, "slots": [{"id": "A", "quad": [[1e999,1],[2,1],[2,2],[1,2]]}]}'
     assert send(admin, "", infinite).status_code == 400
     assert send(admin, "", b" " * (1024 * 1024 + 1)).status_code == 413
-    assert send(admin, "/picture", b"\xff" * (reference.MOST_BYTES + 1)).status_code == 413
+    assert send(admin, "/picture?revision=0", b"\xff" * (reference.MOST_BYTES + 1)).status_code == 413
     for name, data in BAD.items():
-        answer = send(admin, "/picture", data)
+        answer = send(admin, "/picture?revision=0", data)
         assert answer.status_code == 400, name
         assert "Expected" in answer.json()["error"]
     for text in (b"\xff\xfe", b"a: [", b"shelf: 1", b"!!python/object/apply:os.system [ls]", b"&a [*a]"):
-        assert send(admin, "/open", text).status_code == 400, text
+        assert send(admin, "/open?revision=0", text).status_code == 400, text
 
 
 def test_paths_lead_nowhere_else(admin: Visitor) -> None:
@@ -209,9 +224,9 @@ def test_paths_lead_nowhere_else(admin: Visitor) -> None:
         path = f"/stores/0417/devices/{device}/planogram/reference.jpg"
         assert admin.get(path).status_code == 404, device
     text = FINE.text().replace("reference.jpg", "../../../etc/passwd").encode()
-    assert send(admin, "/open", text).status_code == 200
+    assert send(admin, "/open?revision=0", text).status_code == 200
     assert "passwd" not in admin.get(f"{HERE}/planogram.yaml").text
-    assert send(admin, "/snapshot", {}).status_code == 400, "nobody may command devices here"
+    assert send(admin, "/snapshot?revision=1", {}).status_code == 400, "nobody may command devices here"
 
 
 def test_words_of_a_draft_are_no_markup(admin: Visitor) -> None:
@@ -322,6 +337,8 @@ def test_a_browser_draws_a_grid_and_assigns_by_gtin(
         expect(page.locator('#canvas .place[data-index="5"]')).to_have_attribute(
             "aria-label", re.compile("^Slot B1, milk")
         )
+        # The picture is drawn anew when the server has said what is wrong.
+        expect(page.locator("#saved")).to_have_text("draft kept", timeout=30_000)
         page.locator('#canvas .place[data-index="5"]').click()
         handle = page.locator('.handle[data-corner="0"]').bounding_box()
         assert handle is not None
@@ -333,8 +350,74 @@ def test_a_browser_draws_a_grid_and_assigns_by_gtin(
         page.locator("#corner-1-0").fill("99999")
         page.locator("#corner-1-0").press("Tab")
         expect(page.locator("#corner-1-0")).to_have_value("1280")
+        expect(page.locator("#saved")).to_have_text("draft kept", timeout=30_000)
         page.reload()
         expect(page.locator("#canvas .place")).to_have_count(9)
+
+
+@pytest.mark.browser
+@pytest.mark.broker
+def test_a_browser_asks_before_what_is_not_kept_is_lost(
+    mosquitto: Mosquitto, opened: Opener, tmp_path: Path
+) -> None:
+    with (
+        Dashboard(mosquitto, tmp_path / "shop", "--no-login") as shop,
+        subscribed(mosquitto.address, client_id="device") as link,
+    ):
+        open_shop(link)
+        arrived(shop.address, 4)
+        page = edited(opened, shop)
+        expect(page.locator("#saved")).to_have_text("draft kept", timeout=30_000)
+        page.route("**/planogram", lambda route: route.abort())
+        page.locator("#shelf").fill("13")
+        page.locator("#shelf").press("Tab")
+        expect(page.locator("#saved")).to_have_class("pill bad")
+        asked: list[str] = []
+
+        def stay(dialog: Dialog) -> None:
+            asked.append(dialog.type)
+            dialog.dismiss()
+
+        page.on("dialog", stay)
+        page.get_by_role("link", name="Stores").first.click()
+        assert asked == ["beforeunload"]
+        expect(page.locator("#shelf")).to_have_value("13")
+    assert all("ERR_FAILED" in error for error in opened.errors)
+    opened.errors.clear()
+
+
+@pytest.mark.browser
+@pytest.mark.broker
+def test_two_who_draw_at_once_are_told_and_nothing_is_overwritten(
+    mosquitto: Mosquitto, opened: Opener, tmp_path: Path
+) -> None:
+    with (
+        Dashboard(mosquitto, tmp_path / "shop", "--no-login") as shop,
+        subscribed(mosquitto.address, client_id="device") as link,
+    ):
+        open_shop(link)
+        arrived(shop.address, 4)
+        (tmp_path / "shelf.jpg").write_bytes(picture(width=1280, height=720))
+        mine, theirs = edited(opened, shop), edited(opened, shop)
+        for page, shelf in ((theirs, "theirs"), (mine, "mine")):
+            page.locator("#shelf").fill(shelf)
+            page.locator("#shelf").press("Tab")
+            said = "draft kept" if page is theirs else "somebody else changed this draft: load the page again"
+            expect(page.locator("#saved")).to_have_text(said)
+        mine.locator("#picture-file").set_input_files(tmp_path / "shelf.jpg")
+        expect(mine.locator("#canvas image")).to_have_count(0)
+        theirs.reload()
+        expect(theirs.locator("#shelf")).to_have_value("theirs")
+        expect(theirs.locator("#said")).to_be_hidden()
+        # Meanwhile the device is given another planogram from elsewhere.
+        plan = {"sha256": "ef" * 32, "width": 1280, "height": 720, "slots": {"A1": QUAD}}
+        device = DeviceTopics(*HERE.split("/")[2:5:2])
+        publish(link, device.state, snapshot(planogram=plan, slots={}))
+        wait_until(lambda: "ef" * 6 in theirs.request.get(shop.address + HERE).text(), 20)
+        theirs.reload()
+        expect(theirs.locator("#said")).to_contain_text("another planogram since this draft was begun")
+    assert all("409" in text for text in opened.errors)
+    opened.errors.clear()
 
 
 @pytest.mark.slow

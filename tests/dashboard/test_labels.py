@@ -20,6 +20,7 @@ from dashboard.__main__ import app as command
 from dashboard.labelling import exchange
 from dashboard.labelling.exchange import export_to, import_from
 from dashboard.labelling.queue import Queue
+from dashboard.store import Store
 from edge_agent.contracts import dataset
 from edge_agent.contracts.errors import DataError, UsageError
 from edge_agent.contracts.preprocess import Image
@@ -27,7 +28,7 @@ from edge_agent.hard_export import COLUMNS
 from tests.brokers import Mosquitto, subscribed
 from tests.conftest import write_device
 from tests.dashboard.conftest import Opener
-from tests.dashboard.pages import Dashboard, Visitor, arrived, hidden, open_shop
+from tests.dashboard.pages import Dashboard, Visitor, arrived, hidden, open_shop, snapshot
 from tests.dashboard.test_accounts import House
 from tests.edge_agent.agents import running
 
@@ -121,6 +122,18 @@ def test_a_folder_and_labels_that_are_there_already(queue: Queue, tmp_path: Path
     )
     assert "1 labelled pictures" in done.output
     assert dataset.read(out).classes[0].label == "oat-drink"
+    url = f"sqlite:///{tmp_path / 'd.sqlite'}"
+    recorded = Store(url)
+    oats = snapshot()["products"][0] | {"label": "oat-drink", "name": "Oat drink"}
+    with recorded.writing() as connection:
+        state = json.dumps(snapshot(products=[oats]))
+        recorded.note(connection, "/stores/0417/devices/cam-12-01", "0417", "cam-12-01", state=state)
+    recorded.close()
+    whole = ["labels", "export", "--files", str(tmp_path / "files"), "--out", str(tmp_path / "named")]
+    done = CliRunner().invoke(command, [*whole, "--database", url])
+    assert done.exit_code == 0, done.output
+    named = dataset.read(tmp_path / "named").classes[0]
+    assert (named.name, named.gtin) == ("Oat drink", oats["gtin"])
     with pytest.raises(DataError, match="none yet"):
         export_to(tmp_path / "none", queue, {})
 

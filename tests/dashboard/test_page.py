@@ -6,18 +6,21 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import Page, expect
 
-from dashboard.pages import language
+from dashboard.pages import assets, language
+from dashboard.queries import Queries
 from dashboard.store import Store
 from dashboard.web import Hub, build_app
 from edge_agent.mqtt import Publication
 from tests.brokers import Mosquitto, subscribed
 from tests.dashboard.conftest import Opener
-from tests.dashboard.pages import Dashboard, arrived, health, open_shop, publish, snapshot
+from tests.dashboard.pages import Dashboard, arrived, health, moment, open_shop, publish, snapshot
 from tests.dashboard.test_recorder import TOPICS, event
 
 Get = Callable[[str], httpx.Response]
@@ -26,7 +29,7 @@ Get = Callable[[str], httpx.Response]
 @pytest.fixture
 def get(store: Store) -> Get:
     """Ask the application itself, without a server."""
-    transport = httpx.ASGITransport(build_app(store, Hub(), lambda: True))
+    transport = httpx.ASGITransport(build_app(store, Hub(), lambda: True), raise_app_exceptions=False)
 
     async def ask(path: str) -> httpx.Response:
         async with httpx.AsyncClient(transport=transport, base_url="http://kit") as client:
@@ -51,15 +54,33 @@ def test_the_page_loads_nothing_from_elsewhere(get: Get) -> None:
     assert "unsafe" not in policy
     addresses = re.findall(r'(?:src|href)="(/static/[^"]+)"', answer.text)
     assert len(addresses) >= 3
-    for address in addresses:
-        assert get(address).status_code == 200
+    assert all(get(address).status_code == 200 for address in addresses)
+
+
+def test_what_a_page_loads_stays_what_it_is_for_ever(get: Get) -> None:
+    style = f"/static/{assets.version()}/style.css"
+    answer = get(style)
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["content-type"] == "text/css; charset=utf-8"
+    assert answer.headers["content-encoding"] == "gzip"
+    assert "--card" in answer.text
     for outside in (
-        "/static/../store.py",
-        "/static/%2e%2e/store.py",
-        "/static/..%2fstore.py",
+        "/static/0123456789abcdef/style.css",
+        style.replace("style.css", "../store.py"),
+        style.replace("style.css", "%2e%2e/store.py"),
+        style.replace("style.css", "..%2fstore.py"),
+        style.replace("style.css", ""),
         "/static//etc/passwd",
     ):
         assert get(outside).status_code == 404
+
+
+def test_a_page_asks_for_all_its_modules_at_once() -> None:
+    folder = Path(assets.__file__).parents[1] / "static"
+    for script in folder.glob("*.js"):
+        imported = set(re.findall(r'from "\./([\w-]+\.js)"', script.read_text()))
+        assert imported <= set(assets.needed(script.name))
+    assert set(assets.needed("refresh.js")) == {"live.js", "words.js"}
 
 
 @pytest.fixture
@@ -122,6 +143,25 @@ def test_a_browser_shows_the_shelf_live(mosquitto: Mosquitto, page: Page) -> Non
         expect(page.locator(".alarm")).to_contain_text("The device is cut off.")
 
 
+@pytest.mark.browser
+@pytest.mark.broker
+def test_a_device_that_says_nothing_for_a_while_is_no_longer_trusted(
+    mosquitto: Mosquitto, shop: Dashboard, page: Page
+) -> None:
+    """It hangs, and its connection stands: its status is online all the time."""
+    expect(page.locator(".alarm")).not_to_contain_text("nothing")
+    engine = sa.create_engine(shop.database)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE device SET heard = :then"), {"then": moment(240)})
+    engine.dispose()
+    page.reload()
+    expect(page.locator(".alarm")).to_contain_text("The device has said nothing for a while.")
+    expect(page.locator("[data-device]")).to_have_class("shelf doubtful")
+    with subscribed(mosquitto.address, client_id="device") as device:
+        publish(device, TOPICS.health, health())
+        expect(page.locator(".alarm")).not_to_contain_text("nothing")
+
+
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.broker
@@ -181,7 +221,7 @@ def test_words_from_the_wire_are_words_and_never_markup(
         slots = {"A3": {"state": "misplaced", "label": label, "stale": False}}
         publish(device, TOPICS.state, snapshot(products=[product], model=model, slots=slots))
         versions = {"agent": evil, "model": evil}
-        publish(device, TOPICS.health, health(versions=versions, safe_mode=evil, update_phase=evil))
+        publish(device, TOPICS.health, health(versions=versions, safe_mode=evil))
         body = json.loads(event(1))
         body["data"] |= {"label": label, "product": {"label": label, "name": evil}, "model": model}
         device.publish(Publication(TOPICS.event("restocked"), json.dumps(body).encode()))
@@ -214,6 +254,8 @@ PLACES = (
     "/stores/0417/devices/cam-12-01/planogram",
     "/labels",
     "/fleet",
+    "/alerts",
+    "/alerts/log",
     "/admin/accounts",
     "/admin/audit",
     "/nowhere",
@@ -341,15 +383,45 @@ def test_under_a_path_of_a_proxy_and_by_the_clock_of_the_store(
 
 
 @pytest.mark.broker
-def test_the_stream_goes_on_where_a_page_left_off(mosquitto: Mosquitto, shop: Dashboard) -> None:
+def test_a_stream_tells_everything_once_and_then_what_changes(mosquitto: Mosquitto, shop: Dashboard) -> None:
     with subscribed(mosquitto.address, client_id="device") as device:
+        publish(device, TOPICS.state, snapshot())
         publish(device, TOPICS.health, health())
-        for sequence in (1, 2, 3):
-            device.publish(Publication(TOPICS.event("restocked"), event(sequence)))
-        arrived(shop.address, 3)
-    found = httpx.get(f"{shop.address}/api/v1/events").json()["events"]
-    headers = {"Last-Event-ID": str(found[1]["cursor"])}
-    with httpx.stream("GET", f"{shop.address}/stores/0417/live", headers=headers) as stream:
-        lines = stream.iter_lines()
-        data = next(line for line in lines if line.startswith("data:") and '"cursor"' in line)
-    assert int(json.loads(data.removeprefix("data:"))["event"]["sequence"]) == 3
+        device.publish(Publication(TOPICS.event("restocked"), event(1)))
+        arrived(shop.address, 1)
+        with httpx.stream("GET", f"{shop.address}/stores/0417/live") as stream:
+            told = messages(stream)
+            first = [next(told) for _ in range(4)]
+            assert [kind for kind, _ in first] == ["begin", "device", "event", "link"]
+            assert first[0][1] == {"devices": ["cam-12-01"]}
+            assert first[1][1]["state"] == snapshot()
+            seen = snapshot()["slots"]
+            name = next(iter(seen))
+            publish(device, TOPICS.state, snapshot(slots=seen | {name: {**seen[name], "confidence": 0.5}}))
+            change = {"device": "cam-12-01", "state": {"slots": {name: {"confidence": 0.5}}}}
+            assert next(told) == ("change", change)
+
+
+def messages(stream: httpx.Response) -> Iterator[tuple[str, Any]]:
+    """Yield what a stream tells: of what kind, and what."""
+    kind = ""
+    for line in stream.iter_lines():
+        name, _, value = line.partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            yield kind, json.loads(value)
+
+
+def test_what_nobody_foresaw_is_a_page_of_ours(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_queries: object) -> None:
+        message = "of no kind that anybody foresaw"
+        raise ZeroDivisionError(message)
+
+    monkeypatch.setattr(Queries, "overview", fails)
+    monkeypatch.setattr(Queries, "stores", fails)
+    page = get("/")
+    assert (page.status_code, page.headers["x-frame-options"]) == (500, "DENY")
+    assert "Something went wrong." in page.text
+    answer = get("/api/v1/stores")
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")

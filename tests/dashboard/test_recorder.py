@@ -1,5 +1,6 @@
 """The recorder against a real broker: commit, then the broker, then the device."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -8,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.recorder import Recorder
+from dashboard.recorder import BATCH, Recorder
 from dashboard.store import Store
 from edge_agent.contracts import messages
 from edge_agent.contracts.errors import ServiceError
 from edge_agent.contracts.messages import Ack, State
 from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.mqtt import Link, Publication, Received
+from edge_agent.mqtt import Link, Publication, Received, Subscribed, Token
 from tests.brokers import Mosquitto, received, subscribed, wait_for
 from tests.conftest import find_program
+from tests.dashboard.stored import devices, events, gaps
 
 pytestmark = pytest.mark.broker
 
@@ -36,8 +38,10 @@ def recording(broker: Mosquitto, store: Store) -> Iterator[Recorder]:
         subscriptions=(every.event("+"), every.state, every.health),
         session_expiry_s=3600,
         manual_ack=True,
+        deliveries=False,
+        receive_maximum=BATCH,
     ) as link:
-        recorder = Recorder(link, store, news.set)
+        recorder = Recorder(link, store, lambda _sources: news.set())
         thread = threading.Thread(target=recorder.run, args=(stopping,))
         thread.start()
         try:
@@ -86,7 +90,66 @@ def test_events_are_kept_once_and_acknowledged_without_holes(mosquitto: Mosquitt
         for sequence in (1, 2, 3):
             send(device, sequence)
         acked(device, 3)
-    assert [int(row["event"]["sequence"]) for row in store.events(0, 100)] == [2, 1, 3]
+    assert [int(row["event"]["sequence"]) for row in events(store)] == [2, 1, 3]
+
+
+def test_much_at_once_is_acknowledged_by_few_messages_that_never_go_back(
+    mosquitto: Mosquitto, store: Store
+) -> None:
+    with subscribed(mosquitto.address, TOPICS.ack) as device:
+        with recording(mosquitto, store):
+            send(device, 1)
+            acked(device, 1)
+        for sequence in range(2, 401):
+            send(device, sequence)
+        told = [0]
+        with recording(mosquitto, store):
+            while told[-1] < 400:
+                (notice,) = received(device, 1)
+                told.append(messages.decode(Ack, notice.payload).upto)
+    assert told == sorted(told)
+    assert len(told) < 40
+
+
+def test_what_could_not_be_told_is_told_when_the_broker_is_there_again(
+    mosquitto: Mosquitto, store: Store
+) -> None:
+    class Forgetful(Link):
+        """Loses its connection at the first word."""
+
+        silent = True
+
+        def publish(self, publication: Publication) -> Token | None:
+            if self.silent:
+                self.silent = False
+                self.hang_up()
+                return None
+            return super().publish(publication)
+
+    stopping = threading.Event()
+    topics = (TOPICS.event("+"),)
+    with (
+        subscribed(mosquitto.address, TOPICS.ack) as device,
+        Forgetful(
+            mosquitto.address,
+            client_id="r",
+            subscriptions=topics,
+            session_expiry_s=60,
+            manual_ack=True,
+            deliveries=False,
+        ) as link,
+    ):
+        wait_for(link, lambda notice: isinstance(notice, Subscribed))
+        recorder = Recorder(link, store, lambda _: None)
+        thread = threading.Thread(target=recorder.run, args=(stopping,))
+        thread.start()
+        try:
+            send(device, 1)
+            acked(device, 1)
+            assert not link.silent
+        finally:
+            stopping.set()
+            thread.join()
 
 
 def test_what_came_while_it_was_away_is_not_lost(mosquitto: Mosquitto, store: Store) -> None:
@@ -107,8 +170,8 @@ def test_a_snapshot_moves_the_acknowledgement_past_what_is_gone(mosquitto: Mosqu
         acked(device, 0)
         device.publish(Publication(TOPICS.state, messages.encode(state), retain=True))
         acked(device, 1340)
-    assert [(gap["first"], gap["last"]) for gap in store.gaps()] == [(1, 1339)]
-    assert store.devices()[0]["state"]["shelf"] == "12"
+    assert gaps(store) == [(1, 1339, "lost")]
+    assert json.loads(devices(store)[0]["state"])["shelf"] == "12"
 
 
 def test_a_new_kind_of_event_is_kept_and_what_is_none_is_left_out(mosquitto: Mosquitto, store: Store) -> None:
@@ -130,7 +193,7 @@ def test_a_new_kind_of_event_is_kept_and_what_is_none_is_left_out(mosquitto: Mos
         endless = (GOLDEN / "state.v1.json").read_bytes().replace(b'"oldest":1340', b'"oldest":1' + b"0" * 30)
         device.publish(Publication(TOPICS.state, endless))
         acked(device, 1)
-    (row,) = store.events(0, 10)
+    (row,) = events(store)
     assert row["event"]["type"] == "shelfkit.product.price-changed.v1"
 
 
@@ -152,6 +215,32 @@ def test_a_broker_that_will_not_have_it_ends_it(tmp_path: Path, store: Store) ->
     with Mosquitto(find_program("mosquitto"), tmp_path / "b", lines=lines) as broker:
         stopping = threading.Event()
         with Link(broker.address, client_id="svc-recorder") as link:
-            recorder = Recorder(link, store, lambda: None)
+            recorder = Recorder(link, store, lambda _sources: None)
             recorder.run(stopping)
         assert isinstance(recorder.error, ServiceError)
+
+
+def test_no_moment_ends_the_recorder_or_comes_again_when_it_starts(
+    mosquitto: Mosquitto, store: Store
+) -> None:
+    state = (GOLDEN / "state.v1.json").read_bytes()
+    when, since = b"2026-11-23T09:14:05.120Z", b"2026-11-23T09:13:35.000Z"
+    with subscribed(mosquitto.address, TOPICS.ack) as device:
+        for number, moment in enumerate((b"0001-01-01T00:00:00+05:00", b"9999-12-31T23:59:59-05:00")):
+            with recording(mosquitto, store):
+                health = b'{"status":"online","time":"%s"}' % moment
+                device.publish(Publication(TOPICS.health, health, retain=True))
+                device.publish(Publication(TOPICS.state, state.replace(when, moment), retain=True))
+                for other in (event(8).replace(since, moment), event(9).replace(when, moment)):
+                    device.publish(Publication(TOPICS.event("restocked"), other))
+                send(device, number + 1)
+                acked(device, number + 1)
+        with recording(mosquitto, store):
+            send(device, 3)
+            acked(device, 3)
+    assert devices(store) == []
+    assert {row["topic"].rpartition("/")[2] for row in store.quarantined(99)} == {
+        "health",
+        "state",
+        "restocked",
+    }

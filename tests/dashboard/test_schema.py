@@ -12,6 +12,7 @@ from dashboard import schema
 from dashboard.store import Arrival, Store
 from dashboard.tables import METADATA, month
 from edge_agent.contracts.errors import ServiceError
+from tests.dashboard.stored import events, put
 
 SOURCE, STREAM = "/stores/1/devices/cam", "ab" * 16
 # As the kit's first database was made, before versions were counted.
@@ -73,18 +74,16 @@ def as_it_was_first(url: str) -> None:
 def test_a_database_of_the_first_version_goes_on_working(url: str) -> None:
     as_it_was_first(url)
     store = Store(url)
-    assert schema.version(store.engine) == "0002"
-    assert [row["event"]["n"] for row in store.events(0, 9)] == [2, 3, 4]
-    with store.writing() as connection:
-        again = [
-            Arrival(SOURCE, each, STREAM, number, "t", "s", "2026", "{}")
-            for number, each in enumerate(IDS, 2)
-        ]
-        store.add(connection, [*again, Arrival(SOURCE, "new", STREAM, 1, "t", "s", "2026", '{"n": 1}')])
-        assert store.advance(connection, SOURCE, STREAM) == 4
-    found = store.events(0, 9)
+    assert schema.version(store.engine) == "0005"
+    assert [row["event"]["n"] for row in events(store)] == [2, 3, 4]
+    again = [
+        Arrival(SOURCE, each, STREAM, place, "t", "s", "2026", "{}") for place, each in enumerate(IDS, 2)
+    ]
+    new = Arrival(SOURCE, "new", STREAM, 1, "t", "s", "2026", '{"n": 1}')
+    assert put(store, [*again, new]) == {(SOURCE, STREAM): 4}
+    found = events(store)
     assert [row["event"]["n"] for row in found] == [2, 3, 4, 1]
-    assert [row["row"] for row in found] == sorted(row["row"] for row in found)
+    assert [row["cursor"] for row in found] == sorted(row["cursor"] for row in found)
     store.close()
 
 

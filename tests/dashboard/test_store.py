@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dashboard.batch import Batch
 from dashboard.store import Arrival, Store, _holes
 from edge_agent.contracts.errors import ServiceError
+from tests.dashboard.stored import devices, events, gaps, note, put
 
 SOURCE, STREAM = "/stores/1/devices/cam", "ab" * 16
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -21,18 +23,16 @@ def arrival(sequence: int, stream: str = STREAM, source: str = SOURCE) -> Arriva
 
 
 def take(store: Store, *sequences: int) -> int:
-    with store.engine.begin() as connection:
-        store.add(connection, [arrival(number) for number in sequences])
-        return store.advance(connection, SOURCE, STREAM)
+    return put(store, [arrival(number) for number in sequences])[SOURCE, STREAM]
 
 
 def skip(store: Store, oldest: int) -> int:
-    with store.engine.begin() as connection:
-        return store.skip_to(connection, SOURCE, STREAM, oldest, NOW)
+    with store.writing() as connection:
+        return store.take(connection, Batch(oldest={(SOURCE, STREAM): oldest}), NOW)[SOURCE, STREAM]
 
 
 def rows(store: Store) -> list[int]:
-    return [row["event"]["n"] for row in store.events(0, 1000)]
+    return [row["event"]["n"] for row in events(store)]
 
 
 def test_each_event_once_in_whatever_order_and_however_often(store: Store) -> None:
@@ -46,47 +46,36 @@ def test_each_event_once_in_whatever_order_and_however_often(store: Store) -> No
 def test_what_a_device_no_longer_has_is_a_gap_and_is_passed(store: Store) -> None:
     take(store, 1, 2, 5)
     assert skip(store, 2) == 2
-    assert store.gaps() == []
+    assert gaps(store) == []
     assert skip(store, 8) == 7
-    assert [(gap["first"], gap["last"]) for gap in store.gaps()] == [(3, 4), (6, 7)]
+    assert gaps(store) == [(3, 4, "lost"), (6, 7, "lost")]
     assert take(store, 8) == 8
     assert skip(store, 8) == 8
-    assert len(store.gaps()) == 2
+    assert len(gaps(store)) == 2
 
 
 def test_a_recorder_that_is_new_begins_where_the_device_is(store: Store) -> None:
     assert take(store, 41, 42) == 0
     assert skip(store, 41) == 42
-    assert [(gap["first"], gap["last"]) for gap in store.gaps()] == [(1, 40)]
+    assert gaps(store) == [(1, 40, "lost")]
 
 
 def test_streams_and_devices_do_not_mix(store: Store) -> None:
     other, stream = "/stores/1/devices/other", "cd" * 16
     take(store, 1)
-    with store.engine.begin() as connection:
-        store.add(connection, [arrival(2, stream, other)])
-        assert store.advance(connection, other, stream) == 0
-        assert store.advance(connection, SOURCE, STREAM) == 1
-        store.note(connection, SOURCE, "1", "cam", health='{"status": "online"}')
-        store.note(connection, SOURCE, "1", "cam", state='{"a": 1}')
-        store.note(connection, SOURCE, "1", "cam", health='{"status": "offline"}')
-    assert store.devices() == [
-        {"store": "1", "device": "cam", "state": {"a": 1}, "health": {"status": "offline"}}
+    assert put(store, [arrival(2, stream, other), arrival(1)]) == {(SOURCE, STREAM): 1, (other, stream): 0}
+    note(store, SOURCE, "1", "cam", health="online")
+    note(store, SOURCE, "1", "cam", state="{}")
+    note(store, SOURCE, "1", "cam", health="offline")
+    assert devices(store) == [
+        {"source": SOURCE, "store": "1", "device": "cam", "state": "{}", "health": "offline"}
     ]
-
-
-def test_events_are_read_from_a_row_on_or_the_latest(store: Store) -> None:
-    take(store, *range(1, 8))
-    first = store.events(0, 3)
-    assert [row["event"]["n"] for row in first] == [1, 2, 3]
-    assert [row["event"]["n"] for row in store.events(first[-1]["row"], 3)] == [4, 5, 6]
-    assert [row["event"]["n"] for row in store.events(-1, 2)] == [6, 7]
 
 
 def test_a_transaction_that_fails_leaves_nothing(store: Store) -> None:
     def fails() -> None:
         with store.engine.begin() as connection:
-            store.add(connection, [arrival(1)])
+            store.take(connection, Batch([arrival(1)]), NOW)
             message = "power cut"
             raise RuntimeError(message)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dashboard.pages.timeline import (
     UNKNOWN,
     Change,
+    Opening,
     Span,
     blind_spans,
     clipped,
@@ -68,6 +69,15 @@ def test_figures_are_of_what_is_known() -> None:
     assert found.availability == 0.75
     assert figures([Span(START, at(6), UNKNOWN)]).availability is None
     assert figures([]).availability is None
+
+
+def test_a_gap_over_night_is_one_as_long_as_the_shop_was_open() -> None:
+    opening = Opening([(at(8), at(20)), (at(32), at(44))])
+    found = figures(
+        [Span(at(6), at(18), "ok"), Span(at(18), at(36), "out"), Span(at(45), at(47), "out")], opening
+    )
+    assert (found.known, found.out, found.longest, found.gaps) == (16 * 3600, 6 * 3600, 6 * 3600, 1)
+    assert figures([Span(at(6), at(48), "ok")], Opening([])).availability is None
 
 
 def test_days_are_of_the_store_and_some_have_23_hours() -> None:

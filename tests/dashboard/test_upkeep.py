@@ -1,21 +1,30 @@
 """What is old goes, days are counted and kept, months get tables, backups come back in either database."""
 
 import json
+import threading
 import uuid
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
 
-from dashboard import backup as copies
-from dashboard.availability import Turn, days
+from dashboard import upkeep
+from dashboard.accounts.records import Accounts
+from dashboard.availability import day_of
+from dashboard.daily import daily
+from dashboard.pages import timeline
+from dashboard.pages.journal import Wanted, histories
+from dashboard.pages.timeline import Figures, clipped, figures
+from dashboard.queries import Queries
 from dashboard.retention import prepare_months, purge, purge_days
-from dashboard.rollup import roll_up
+from dashboard.rollup import midnight, roll_up
 from dashboard.store import Arrival, Store
-from dashboard.tables import AVAILABILITY
-from edge_agent.contracts.errors import DataError
+from dashboard.tables import AVAILABILITY, EVENTS
 from edge_agent.contracts.times import rfc3339
+from tests.dashboard import stored
+from tests.dashboard.stored import events, put
 
 SOURCE, STREAM, SUBJECT = "/stores/0417/devices/cam", "ab" * 16, "shelf/12/product/milk"
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -29,15 +38,27 @@ def identity(at: datetime, number: int) -> str:
 def product(sequence: int, at: datetime, kind: str, received: datetime | None = None) -> Arrival:
     """An event as it was made at a time, and as it came then or later."""
     body = {"type": f"shelfkit.product.{kind}.v1", "time": rfc3339(at), "data": {"since": rfc3339(at)}}
+    body |= {"subject": SUBJECT, "streamid": STREAM, "sequence": f"{sequence:016d}"}
     came = rfc3339(received or at)
     name = identity(at, sequence)
     return Arrival(SOURCE, name, STREAM, sequence, body["type"], SUBJECT, came, json.dumps(body))  # type: ignore[arg-type]
 
 
 def take(store: Store, *arrivals: Arrival) -> None:
-    with store.writing() as connection:
-        store.add(connection, arrivals)
-        store.advance(connection, SOURCE, STREAM)
+    put(store, arrivals)
+
+
+def fault(sequence: int, at: datetime, kind: str) -> Arrival:
+    """A camera is covered, or sees again."""
+    made = product(sequence, at, kind)
+    body = json.loads(made.body) | {"type": f"shelfkit.camera.{kind}.v1", "subject": "shelf/12"}
+    body["data"]["fault"] = "blocked"
+    return made._replace(type=body["type"], subject="shelf/12", body=json.dumps(body))
+
+
+def note(store: Store, state: dict[str, object]) -> None:
+    """Let the device say how everything is."""
+    stored.note(store, SOURCE, "0417", "cam", state=json.dumps(state))
 
 
 def rolled(store: Store) -> dict[str, tuple[int, int, int, int]]:
@@ -46,50 +67,102 @@ def rolled(store: Store) -> dict[str, tuple[int, int, int, int]]:
         return {row.day: (row.available_s, row.low_s, row.missing_s, row.events) for row in rows}
 
 
-def test_a_day_is_the_sum_of_what_held_in_it() -> None:
-    noon = datetime(2026, 11, 20, 12, tzinfo=UTC)
-    turns = [
-        Turn(noon, "out"),
-        Turn(noon - 30 * HOUR, "ok"),
-        Turn(noon + HOUR, "ok"),
-        Turn(noon + 2 * HOUR, "low"),
-    ]
-    one, two = days("", turns, date(2026, 11, 20), date(2026, 11, 22))
-    assert (one.available_s, one.missing_s, one.low_s) == (13 * 3600, 3600, 10 * 3600)
-    assert (two.low_s, two.events, two.last) == (86400, 0, "low")
-    (unknown,) = days("", [Turn(noon, "ok")], date(2026, 11, 20), date(2026, 11, 21))
-    assert (unknown.available_s, unknown.missing_s) == (43200, 0)
-
-
 def test_days_are_rolled_up_and_again_where_events_come_late(store: Store) -> None:
     begin = NOW - 72 * HOUR
-    take(store, product(1, begin, "restocked"), product(2, NOW - HOUR, "low-stock"))
-    assert roll_up(store, NOW) == 3
+    take(store, product(1, begin, "restocked"), product(4, NOW - HOUR, "low-stock"))
+    assert roll_up(store, NOW, {}) == 3
     assert rolled(store) == {
         "2026-11-23": (43200, 0, 0, 1),
         "2026-11-24": (86400, 0, 0, 0),
         "2026-11-25": (86400, 0, 0, 0),
     }
+    assert roll_up(store, NOW, {}) == 0, "nothing is counted twice"
     late = [
-        product(3, begin + 24 * HOUR, "out-of-stock", NOW),
-        product(4, begin + 25 * HOUR, "restocked", NOW),
+        product(2, begin + 24 * HOUR, "out-of-stock", NOW),
+        product(3, begin + 25 * HOUR, "restocked", NOW),
     ]
     take(store, *late)
-    roll_up(store, NOW)
+    assert roll_up(store, NOW, {}) == 2
     assert rolled(store)["2026-11-24"] == (82800, 0, 3600, 2)
     assert rolled(store)["2026-11-25"] == (86400, 0, 0, 0)
-    roll_up(store, NOW + 24 * HOUR)
+    roll_up(store, NOW + 24 * HOUR, {})
     assert rolled(store)["2026-11-26"] == (11 * 3600, 13 * 3600, 0, 1)
+    # Days in which nothing happens are days, too.
+    assert roll_up(store, NOW + 72 * HOUR, {}) == 2
+    assert rolled(store)["2026-11-28"] == (0, 86400, 0, 0)
 
 
 def test_a_snapshot_repairs_the_days_of_what_was_lost(store: Store) -> None:
     take(store, product(1, NOW - 72 * HOUR, "restocked"))
     out = {"label": "milk", "state": "out", "since": rfc3339(NOW - 24 * HOUR)}
-    with store.writing() as connection:
-        state = json.dumps({"shelf": "12", "products": [out], "slots": {}})
-        store.note(connection, SOURCE, "0417", "cam", state=state)
-    roll_up(store, NOW)
+    note(store, {"shelf": "12", "products": [out], "slots": {}})
+    roll_up(store, NOW, {})
     assert rolled(store)["2026-11-25"] == (43200, 0, 43200, 1)
+
+
+def test_days_are_the_stores_and_counted_anew_when_its_zone_changes(store: Store) -> None:
+    begin = datetime(2026, 11, 23, 20, tzinfo=UTC)
+    take(store, product(1, begin, "restocked"), product(2, begin + 2 * HOUR, "out-of-stock"))
+    there = {"0417": ZoneInfo("Asia/Shanghai")}
+    assert roll_up(store, NOW, there) == 2
+    # 20:00 in UTC is four in the morning of the next day.
+    assert rolled(store) == {"2026-11-24": (7200, 0, 18 * 3600, 2), "2026-11-25": (0, 0, 86400, 0)}
+    assert roll_up(store, NOW, {}) == 3
+    assert rolled(store)["2026-11-23"] == (7200, 0, 7200, 2)
+
+
+def test_a_day_with_a_changed_clock_has_as_many_hours_as_it_has(store: Store) -> None:
+    take(store, product(1, datetime(2026, 10, 20, tzinfo=UTC), "restocked"))
+    roll_up(store, NOW, {"0417": ZoneInfo("Europe/Berlin")})
+    assert rolled(store)["2026-10-24"][0] == 86400
+    assert rolled(store)["2026-10-25"][0] == 25 * 3600
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "America/St_Johns"])
+def test_what_is_kept_of_a_day_is_what_its_page_shows(store: Store, zone: str) -> None:
+    """Events, a covered camera, a slot, and what a snapshot says alone: the same by either way."""
+    begin = NOW - 120 * HOUR
+    kinds = ("restocked", "low-stock", "out-of-stock")
+    take(store, *(product(n, begin + n * 7 * HOUR, kinds[n % 3]) for n in range(1, 17)))
+    take(
+        store, fault(17, NOW - 70 * HOUR, "camera-fault"), fault(18, NOW - 60 * HOUR, "camera-fault-cleared")
+    )
+    tea = {"label": "tea", "name": "Tea", "state": "low", "since": rfc3339(NOW - 50 * HOUR)}
+    milk = {"label": "milk", "name": "Milk", "state": "ok", "since": rfc3339(NOW - 8 * HOUR)}
+    note(store, {"shelf": "12", "products": [milk, tea], "slots": {}, "time": rfc3339(NOW)})
+    there, queries = ZoneInfo(zone), Queries(store.engine)
+    first = (NOW - 96 * HOUR).astimezone(there).date()
+
+    def kept() -> dict[str, list[tuple[date, Figures]]]:
+        found = daily(queries, "0417", "product", there, first, NOW)
+        return {one.name: [(day.day, day.figures) for day in one.days] for one in found}
+
+    raw = kept()
+    assert roll_up(store, NOW, {"0417": there}) > 0
+    assert kept() == raw
+    with store.writing() as connection:
+        connection.execute(sa.delete(EVENTS).where(EVENTS.c.received < rfc3339(midnight(NOW.date(), there))))
+    past = {name: told[:-1] for name, told in kept().items()}
+    assert past == {name: told[:-1] for name, told in raw.items()}, "days need no events any more"
+    assert {name: len(told) for name, told in raw.items()} == {"milk": 5, "tea": 3}
+
+
+def test_pages_and_days_agree(store: Store) -> None:
+    begin = NOW - 120 * HOUR
+    take(
+        store, *(product(n, begin + n * 7 * HOUR, ("restocked", "out-of-stock")[n % 2]) for n in range(1, 17))
+    )
+    milk = {"label": "milk", "name": "Milk", "state": "restocked", "since": None}
+    note(store, {"shelf": "12", "products": [milk], "slots": {}})
+    queries, zone = Queries(store.engine), ZoneInfo("Asia/Shanghai")
+    roll_up(store, NOW, {"0417": zone})
+    first = (NOW - 72 * HOUR).astimezone(zone).date()
+    since = midnight(first, zone).astimezone(UTC)
+    (page,) = histories(queries, Wanted("0417", "product", since, NOW))
+    shown = [(day, figures(clipped(page.spans, a, b))) for day, a, b in timeline.days(since, NOW, zone)]
+    (one,) = daily(queries, "0417", "product", zone, first, NOW)
+    assert [(day.day, day.figures) for day in one.days] == shown
+    assert one.figures.out == page.figures.out
 
 
 def test_what_is_old_goes_and_what_waits_behind_a_hole_stays(store: Store) -> None:
@@ -97,7 +170,7 @@ def test_what_is_old_goes_and_what_waits_behind_a_hole_stays(store: Store) -> No
     prepare_months(store, old)
     take(store, product(1, old, "restocked"), product(2, old, "low-stock"), product(4, old, "restocked"))
     take(store, product(6, young, "restocked"))
-    roll_up(store, NOW)
+    roll_up(store, NOW, {})
     assert purge(store, timedelta(days=400), NOW) == 2
     with store.engine.connect() as connection:
         left = [row[0] for row in connection.exec_driver_sql("SELECT sequence FROM event ORDER BY sequence")]
@@ -118,7 +191,7 @@ def test_months_have_tables_and_what_came_before_moves_there(postgres_url: str) 
     strange = product(3, NOW, "restocked")
     take(store, product(1, past, "restocked"), product(2, NOW, "restocked"))
     take(store, Arrival(SOURCE, "no-uuid", STREAM, 3, strange.type, SUBJECT, strange.received, strange.body))
-    before = store.events(0, 9)
+    before = events(store)
     made = prepare_months(store, NOW)
     assert {"event_202402", "event_202611", "event_202612", "event_202701"} <= {
         *made,
@@ -126,7 +199,7 @@ def test_months_have_tables_and_what_came_before_moves_there(postgres_url: str) 
         "event_202612",
         "event_202701",
     }
-    assert store.events(0, 9) == before
+    assert events(store) == before
     with store.engine.connect() as connection:
         count = {
             name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar()  # noqa: S608
@@ -134,7 +207,7 @@ def test_months_have_tables_and_what_came_before_moves_there(postgres_url: str) 
         }
     assert count == {"event_202402": 1, "event_202611": 1, "event_other": 1}
     take(store, product(1, past, "restocked"), product(2, NOW, "restocked"))
-    assert len(store.events(0, 9)) == 3
+    assert len(events(store)) == 3
     assert prepare_months(store, NOW) == []
     purge(store, timedelta(days=400), past + timedelta(days=500))
     with store.engine.connect() as connection:
@@ -142,37 +215,47 @@ def test_months_have_tables_and_what_came_before_moves_there(postgres_url: str) 
     store.close()
 
 
-def test_a_backup_comes_back_in_either_database(store: Store, tmp_path: Path, postgres_url: str) -> None:
-    take(store, *(product(number, NOW + number * HOUR, "restocked") for number in (1, 2, 3, 5)))
-    with store.writing() as connection:
-        store.skip_to(connection, SOURCE, STREAM, 5, NOW)
-        store.note(connection, SOURCE, "0417", "cam", health='{"status": "online"}')
-    roll_up(store, NOW + 48 * HOUR)
-    events, gaps, devices, daily = store.events(0, 99), store.gaps(), store.devices(), rolled(store)
-    out = tmp_path / "backup.sqlite"
-    counts = copies.backup(store, out)
-    assert (counts["event"], counts["gap"], counts["device"]) == (4, 1, 1)
-    assert sorted(path.name for path in tmp_path.iterdir() if "backup" in path.name) == ["backup.sqlite"]
-    with pytest.raises(DataError, match="empty database"):
-        copies.restore(out, store)
-    other = Store(postgres_url)
-    with other.engine.begin() as connection:
-        connection.exec_driver_sql("TRUNCATE event, stream, gap, device, availability, progress, quarantine")
-    for target in (Store(f"sqlite:///{tmp_path / 'again.sqlite'}"), other):
-        assert copies.restore(out, target) == counts
-        assert (target.events(0, 99), target.gaps(), target.devices()) == (events, gaps, devices)
-        assert rolled(target) == daily
-        take(target, product(6, NOW, "low-stock"))
-        assert target.events(0, 99)[-1]["row"] > events[-1]["row"]
-        target.close()
+def test_upkeep_goes_on_whatever_befell_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries, again = [], threading.Event()
+
+    def look_after(*_given: object) -> dict[str, int]:
+        tries.append(1)
+        if len(tries) == 1:
+            message = "date value out of range"
+            raise OverflowError(message)
+        again.set()
+        return {}
+
+    monkeypatch.setattr(upkeep, "look_after", look_after)
+    monkeypatch.setattr(upkeep, "_AGAIN_S", 0.01)
+    accounts = Accounts()
+    store = Store(f"sqlite:///{tmp_path / 'store.sqlite'}")
+    with upkeep.Upkeep(store, upkeep.Policy(None, None), accounts.settings):
+        assert again.wait(10)
+    store.close()
+    accounts.close()
 
 
-@pytest.mark.parametrize("content", [b"", b"no database" * 500])
-def test_what_is_no_backup_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "x").write_bytes(content)
-    target = Store(f"sqlite:///{tmp_path / 'new.sqlite'}")
-    with pytest.raises(DataError, match="backup"):
-        copies.restore(tmp_path / "x", target)
-    with pytest.raises(DataError, match="no file"):
-        copies.restore(tmp_path / "y", target)
-    target.close()
+def test_days_are_made_of_what_this_version_knows(store: Store) -> None:
+    newer = product(1, NOW - 48 * HOUR, "restocked")
+    body = json.loads(newer.body) | {"type": "shelfkit.product.restocked.v2", "data": {"since": [1]}}
+    far = json.loads(newer.body) | {"data": {"since": "9999-12-31T23:59:59-05:00"}}
+    utc = ZoneInfo("UTC")
+    assert [day_of(one, utc) for one in (body, far)] == [date(2026, 11, 24)] * 2
+    row = (newer.source, newer.id, newer.stream, newer.sequence, body["type"], newer.subject, newer.received)
+    take(store, Arrival(*row, json.dumps(body)))
+    assert roll_up(store, NOW, {}) == 0
+
+
+def test_a_device_whose_days_cannot_be_written_is_no_matter_of_others(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an older recorder took in: a name that no index holds, and a snapshot that is none."""
+    name = "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(1000))
+    bad = product(1, NOW - 48 * HOUR, "restocked")
+    source = "/stores/0417/devices/aaa"
+    row = (source, bad.id, STREAM, 1, bad.type, f"shelf/12/product/{name}", bad.received, bad.body)
+    take(store, Arrival(*row), product(2, NOW - 48 * HOUR, "restocked"))
+    stored.note(store, source, "0417", "aaa", state="no JSON")
+    assert roll_up(store, NOW, {}) == 2
+    assert [line for line in caplog.messages if source in line]

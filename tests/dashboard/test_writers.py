@@ -8,6 +8,7 @@ import pytest
 
 from dashboard.batch import Batch, Place, Refusal
 from dashboard.inbox import Inbox
+from dashboard.queries import EventFilter, Queries
 from dashboard.recorder import Recorder
 from dashboard.schema import upgrade
 from dashboard.store import Arrival, Store
@@ -16,6 +17,7 @@ from edge_agent.contracts.messages import Ack
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Link, Publication, Received
 from tests.brokers import Mosquitto, subscribed
+from tests.dashboard.stored import events, gaps
 from tests.dashboard.test_recorder import TOPICS, event, send
 
 SOURCE, STREAM = "/stores/1/devices/cam", "ab" * 16
@@ -30,10 +32,6 @@ def arrival(sequence: int, source: str = SOURCE, name: str = "") -> Arrival:
 def take(store: Store, batch: Batch) -> int:
     with store.writing() as connection:
         return store.take(connection, batch, NOW)[SOURCE, STREAM]
-
-
-def gaps(store: Store) -> list[tuple[int, int, str]]:
-    return [(row["first"], row["last"], row["reason"]) for row in store.gaps()]
 
 
 def test_a_reader_by_cursor_sees_every_row_of_many_writers(store: Store) -> None:
@@ -52,9 +50,9 @@ def test_a_reader_by_cursor_sees_every_row_of_many_writers(store: Store) -> None
         after, last = 0, False
         while not last:
             last = done.is_set()
-            for row in store.events(after, 1000):
-                seen.append(row["row"])
-                after = row["row"]
+            for row in Queries(store.engine).events(EventFilter(), after, 1000):
+                seen.append(row["cursor"])
+                after = row["cursor"]
 
     reader = threading.Thread(target=read)
     threads = [threading.Thread(target=write, args=(number,)) for number in range(writers)]
@@ -168,7 +166,7 @@ def test_recorders_share_the_load_by_store(mosquitto: Mosquitto, store: Store) -
             manual_ack=True,
         )
         links.append(link.__enter__())
-        recorder = Recorder(link, store, lambda: None)
+        recorder = Recorder(link, store, lambda _sources: None)
         threads.append(threading.Thread(target=recorder.run, args=(stopping,)))
     for thread in threads:
         thread.start()
@@ -193,4 +191,4 @@ def test_recorders_share_the_load_by_store(mosquitto: Mosquitto, store: Store) -
             link.close()
     assert all(rows == sorted(rows) and rows[-1] == 40 for rows in told.values())
     assert len(told) == 2
-    assert len(store.events(0, 1000)) == 80
+    assert len(events(store)) == 80

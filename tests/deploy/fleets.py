@@ -71,9 +71,15 @@ def device_yaml(data: Path | str = "/data/shelf", *, device: str = DEVICE_ID, po
     return _YAML.format(device=device, data=data, host="broker.example", port=port)
 
 
-def fleet_with_device(folder: Path, *, device: str = DEVICE_ID, data: Path | str = "/data/shelf") -> Fleet:
+def fleet_with_device(
+    folder: Path,
+    *,
+    device: str = DEVICE_ID,
+    data: Path | str = "/data/shelf",
+    authority: Authority | None = None,
+) -> Fleet:
     """Begin a fleet and put a device into it."""
-    authority = Authority()
+    authority = authority or Authority()
     fleet = beginning.begin(folder, "shops", NOW)
     fleet.write(fleet.ca / "ca.pem", authority.pem)
     add_device(fleet, authority, device, data)

@@ -11,6 +11,8 @@ from deploy.release.repository import Keys
 from deploy.release.repository import Repository as Offered
 from edge_agent.contracts.release import Place, Release
 from edge_agent.update.fetch import Repository
+from edge_agent.update.records import Desired, Source, encode_desired
+from edge_agent.update.updater import Pace, Updater
 
 NOW = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
 
@@ -68,3 +70,52 @@ class World:
     def later(self, **span: float) -> None:
         """Let time pass."""
         self.now += timedelta(**span)
+
+
+@dataclass
+class Shelf:
+    """A device whose agent does nothing."""
+
+    world: World
+    pace: Pace = field(default_factory=Pace)
+    up_s: float = 100.0
+    restarts: int = 0
+    reboots: int = 0
+    updater: Updater = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.place = self.world.place
+        self.updater = self.made()
+
+    def made(self) -> Updater:
+        return Updater(
+            self.place,
+            "amd64",
+            self,
+            pace=self.pace,
+            boot="b1",
+            up_s=lambda: self.up_s,
+            wall=lambda: self.world.now,
+        )
+
+    def restart(self) -> None:
+        self.restarts += 1
+
+    def reboot(self) -> None:
+        self.reboots += 1
+
+    def tail(self) -> str:
+        return "the last line"
+
+    def want(self, release: int | None, *, url: str | None = "", **more: object) -> None:
+        wish = None if release is None else {"rollout": "r", "attempt": 1, "release": release, **more}
+        source = None if url is None else Source(url or str(self.world.offered.folder))
+        self.place.desired.parent.mkdir(exist_ok=True)
+        self.place.desired.write_bytes(encode_desired(Desired(source=source), wish))
+
+    def phase(self) -> tuple[str, str]:
+        """Look once; return phase and reason as they are told."""
+        self.updater.tick()
+        told = self.updater.told
+        assert told is not None
+        return told.phase, str(told.reason)

@@ -13,10 +13,12 @@ from tuf.api.metadata import Metadata
 
 from deploy.release.keys import signer, write_key
 from edge_agent.contracts.errors import ConfigError, DeviceError, ServiceError
-from edge_agent.update import refusals
+from edge_agent.update import refusals, state
+from edge_agent.update.install import install
+from edge_agent.update.machine import Phase
 from edge_agent.update.refusals import RefusedError
 from edge_agent.update.wire import Tls, Wire
-from tests.deploy.releases import World
+from tests.deploy.releases import Shelf, World
 
 
 @pytest.fixture
@@ -131,11 +133,14 @@ def gone(world: World) -> None:
 def test_an_attack_is_refused_for_its_own_reason(
     world: World, attack: Callable[[World], None], kind: type[RefusedError], says: str
 ) -> None:
+    install(world.place, str(world.offered.folder), "amd64", now=lambda: world.now)
+    shelf = Shelf(world)
     shutil.copytree(world.metadata, world.folder / "before")
     world.release(2, b"another model")
     good = world.folder / "good"
     shutil.copytree(world.metadata, good)
     at = world.now
+    shelf.want(2)
     attack(world)
     trusted = world.trusted()
     with pytest.raises(RefusedError) as caught:
@@ -144,11 +149,19 @@ def test_an_attack_is_refused_for_its_own_reason(
     assert says in str(caught.value)
     assert world.trusted() == trusted
     assert not list(world.place.root.glob(".tmp-*"))
+    # The agent runs on, and the device says why it does not take the release.
+    phase, reason = shelf.phase()
+    assert phase == (Phase.WAITING if kind is refusals.ExpiredError else Phase.REFUSED)
+    assert says in reason
+    assert (shelf.restarts, shelf.reboots) == (0, 0)
+    assert (state.load(world.place).good, state.load(world.place).bad) == (1, {})
     # When it is over, the device goes on as if nothing had been.
     shutil.rmtree(world.metadata)
     shutil.copytree(good, world.metadata)
     world.now = at
     assert world.device().release(2, "amd64").number == 2
+    shelf.up_s += 60
+    assert shelf.phase()[0] == Phase.TRIAL
 
 
 def test_each_reason_has_a_name_of_its_own() -> None:

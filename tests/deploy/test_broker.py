@@ -131,6 +131,7 @@ def test_everybody_may_do_what_the_contract_says_and_nothing_else(
         ],
         "svc-recorder": [OWN.ack, other.ack, elsewhere.ack],
         **{name: [OWN.command("ping"), OWN.desired] for name in (*OPERATORS, "anna")},
+        "svc-alerts": [OWN.alert("low-stock"), elsewhere.alert("low-stock")],
         "svc-ca": [OWN.certificate_response, other.certificate_response],
         "stock-alerts": list[str](),
         "home": ["homeassistant/status"],

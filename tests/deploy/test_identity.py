@@ -1,6 +1,8 @@
 """Who comes in at the broker of a fleet, and who does not: real certificates, a real mosquitto."""
 
 import contextlib
+import os
+import shlex
 import signal
 import socket
 import ssl
@@ -13,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from cryptography import x509
@@ -34,7 +36,7 @@ from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Publication, Received, Subscribed
 from edge_agent.renewal import HELD
 from tests.brokers import free_port, subscribed, wait_for
-from tests.conftest import find_program, write_device
+from tests.conftest import Kit, find_program, write_device
 from tests.edge_agent.agents import Running
 
 NOW = datetime.now(UTC)
@@ -242,9 +244,40 @@ def test_a_broker_that_would_not_hear_of_it_is_not_brought_up_to_date(
         update_broker(folder, fleet)
 
 
-def test_a_consumer_without_a_certificate_is_no_consumer(tmp_path: Path) -> None:
+def test_the_words_after_a_revocation_bring_the_list_to_the_broker(tmp_path: Path, kit: Kit) -> None:
+    fleet, folder = begin(tmp_path / "a fleet", "test", AGO), tmp_path / "broker"
+    write_broker(folder, BrokerPlan(store="0417", port=8883), fleet)
+    service.add(fleet, authorities.opened(fleet), "stock-alerts", AGO)
+    at = fleet.device_folder("cam-12-01")
+    authorities.give(fleet, authorities.opened(fleet), at, "cam-12-01", kind=Kind.DEVICE, now=AGO)
+    fleet.keep(Device(device="cam-12-01", store="0417", shelf="12", added=AGO))
+    for revoke in (("device", "revoke", "cam-12-01"), ("fleet", "service", "stock-alerts", "--revoke")):
+        said = kit("deploy", *revoke, "--fleet", fleet.folder).stdout
+        words = shlex.split(said.splitlines()[-1].partition(", and")[0].replace("FOLDER", str(folder)))
+        kit(*words[1:])
+        assert (folder / "crl.pem").read_bytes() == fleet.revocation_list.read_bytes()
+    refused = kit("deploy", "broker", "--update", "--out", folder, code=3)
+    assert "--fleet FOLDER" in refused.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files to another user")
+def test_what_root_brings_up_to_date_stays_the_brokers_own(tmp_path: Path) -> None:
+    fleet, folder = begin(tmp_path / "fleet", "test", AGO), tmp_path / "broker"
+    write_broker(folder, BrokerPlan(store="0417", port=8883), fleet)
+    (folder / "crl.pem").unlink()
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, 1883, 1884)
+    update_broker(folder, fleet)
+    owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in folder.iterdir()}
+    assert "crl.pem" in owners
+    assert set(owners.values()) == {(1883, 1884)}
+
+
+@pytest.mark.parametrize("who", ["consumers", "recorders", "operators"])
+def test_who_is_named_needs_a_certificate(tmp_path: Path, who: str) -> None:
     fleet = begin(tmp_path / "fleet", "test", AGO)
-    plan = BrokerPlan(store="0417", port=1, consumers=("nobody",))
+    named: dict[str, Any] = {who: ("nobody",)}
+    plan = BrokerPlan(store="0417", port=1, **named)
     with pytest.raises(ConfigError, match="'nobody'") as refused:
         write_broker(tmp_path / "broker", plan, fleet)
     assert "fleet service nobody" in str(refused.value.hint)

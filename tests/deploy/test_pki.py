@@ -1,6 +1,8 @@
 """Certificates say what they must, and a fleet's authority forgets nothing."""
 
+import base64
 import ipaddress
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -101,6 +103,17 @@ def test_a_request_gives_its_key() -> None:
 def test_no_bytes_are_taken_for_a_request(text: bytes) -> None:
     with pytest.raises(DataError):
         pki.read_request(text, "cam-12-01")
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_no_changed_byte_of_a_request_is_more_than_a_refusal() -> None:
+    """Another curve, another hash, another version: each has an error of its own in the library."""
+    der = x509.load_pem_x509_csr(request("cam-12-01", pki.new_key())).public_bytes(serialization.Encoding.DER)
+    for place, flipped in itertools.product(range(len(der)), (0x10, 0x40, 0xFF)):
+        changed = der[:place] + bytes([der[place] ^ flipped]) + der[place + 1 :]
+        text = f"-----BEGIN CERTIFICATE REQUEST-----\n{base64.encodebytes(changed).decode()}"
+        with pytest.raises(DataError):
+            pki.read_request(f"{text}-----END CERTIFICATE REQUEST-----\n".encode(), "cam-12-01")
 
 
 def altered(whole: bytes) -> bytes:

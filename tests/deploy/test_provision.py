@@ -1,5 +1,6 @@
 """What a device is flashed with is checked before it is written anywhere."""
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -42,6 +43,9 @@ def test_what_the_device_would_refuse_is_refused_here(tmp_path: Path) -> None:
         files(fleet, "cam-99", NOW)
     with pytest.raises(ProblemsError, match="good now"):
         files(fleet, DEVICE_ID, NOW + timedelta(days=400))
+    # What the device has already is not brought anew; it may have renewed it.
+    had = {"device.pem": hashlib.sha256((home / "device.pem").read_bytes()).hexdigest()}
+    assert files(fleet, DEVICE_ID, NOW + timedelta(days=400), had=had)
     (home / "device.yaml").write_text("device: [")
     (home / "device.key").unlink()
     with pytest.raises(ProblemsError, match=r"device\.key  missing") as refused:

@@ -24,6 +24,8 @@ from cryptography.x509.oid import NameOID
 from deploy.fleet import Fleet, FleetInfo
 from deploy.release.keys import NAMES, private_key, write_key
 from deploy.release.parts import agent_component, runtime_component
+from deploy.release.repository import Keys
+from deploy.release.repository import Repository as Offered
 from deploy.release.serving import server
 from edge_agent.contracts import bundle
 from edge_agent.contracts.errors import DataError, ServiceError, UsageError
@@ -93,6 +95,7 @@ def test_from_a_bundle_to_a_device_that_has_it(
     assert bundle.read(got / "bundle").sha256 == bundle.read(bundle_folder).sha256
     assert (got / "agent" / "edge_agent" / "__main__.py").is_file()
     assert sorted(path.name for path in (got / "runtime" / "site-packages").iterdir()) == [
+        "__pycache__",
         "tiny-1.0.dist-info",
         "tiny.py",
     ]
@@ -164,6 +167,7 @@ def test_of_a_wheel_a_device_gets_what_it_needs(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file()) == [
         "LICENSE",
         "METADATA",
+        "__init__.cpython-311.pyc",
         "__init__.py",
     ]
     with pytest.raises(DataError, match="a wheel"):
@@ -189,6 +193,35 @@ def test_signing_again_makes_an_expired_repository_good(tmp_path: Path) -> None:
     world.later(days=31)
     world.offered.sign(world.now)
     assert world.device().release(1, "amd64").number == 1
+
+
+def test_the_list_of_releases_is_signed_before_it_ends_or_its_key_is_asked_for(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.release(1)
+    world.later(days=304)
+    ends = world.offered.sign(world.now)
+    assert ends - world.now == timedelta(days=61)
+    world.later(days=2)
+    # Its key is elsewhere: the rest is signed, and the end is told.
+    apart = world.offered.keys.path("targets").rename(tmp_path / "targets.pem")
+    assert world.offered.sign(world.now) == ends
+    apart.rename(world.offered.keys.path("targets"))
+    assert world.offered.sign(world.now) == world.now + timedelta(days=365)
+    world.later(days=29)
+    assert world.device().release(1, "amd64").number == 1
+
+
+def test_the_command_says_until_when_and_asks_for_the_key(fleet: Fleet, tmp_path: Path, kit: Kit) -> None:
+    now = datetime.now(UTC)
+    Offered(fleet.repository, Keys(fleet.keys)).begin(now - timedelta(days=355))
+    apart = (fleet.keys / "targets.pem").rename(tmp_path / "targets.pem")
+    sign = ("deploy", "release", "sign", "--fleet", fleet.folder)
+    said = kit(*sign)
+    assert f"signed until {now + timedelta(days=10):%Y-%m-%d}" in said.stdout
+    assert "--key" in said.stderr
+    said = kit(*sign, "--key", apart)
+    assert f"signed until {now + timedelta(days=30):%Y-%m-%d}" in said.stdout
+    assert not said.stderr
 
 
 def test_an_encrypted_key_wants_its_passphrase(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """First boot: the whole is checked, taken over, and told; any moment may be the last."""
 
+import base64
 import json
 import os
 import shutil
@@ -9,12 +10,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from deploy import provision as provisions
+from deploy.fleet import Fleet
 from edge_agent.contracts.errors import ConfigError, DeviceError
 from edge_agent.contracts.provisioning import FILES, REPORT
 from edge_agent.contracts.yamlfile import ProblemsError
 from edge_agent.provision import provisioned
+from edge_agent.renewal import HELD
 from tests.conftest import Kit
 from tests.deploy.fleets import DEVICE_ID, NOW, Authority, fleet_with_device
 
@@ -26,7 +31,9 @@ class Board:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.boot, self.data = folder, folder / "boot", folder / "data" / "shelf"
-        self.files = provisions.files(fleet_with_device(folder / "fleet"), DEVICE_ID, NOW, data=self.data)
+        fleet, self.authority = Fleet(folder / "fleet"), Authority()
+        fleet_with_device(fleet.folder, authority=self.authority)
+        self.files = provisions.files(fleet, DEVICE_ID, NOW, data=self.data)
         self.boot.mkdir()
         (self.boot / "config.txt").write_text("arm_64bit=1\n")
         self.insert()
@@ -85,6 +92,34 @@ def test_one_file_alone_replaces_its_own(board: Board) -> None:
     assert (board.data / "metadata" / "timestamp.json").exists()
 
 
+@pytest.mark.parametrize("renewed", [True, False])
+def test_a_device_goes_on_after_its_first_certificate_and_takes_over_files(
+    board: Board, *, renewed: bool
+) -> None:
+    provisioned(board.boot, board.data, NOW)
+    if renewed:
+        certificate, key = board.authority.issue(DEVICE_ID, begin=NOW + timedelta(days=250))
+        (board.data / "state" / HELD).write_bytes(certificate + key)
+    later = NOW + timedelta(days=400)
+    done = provisioned(board.boot, board.data, later)
+    assert not done.applied
+    assert (done.checked.not_after > later) is renewed
+    [note] = done.checked.notes
+    assert "until 2027-11-26" in note
+    changed = board.files["planogram.yaml"] + b"# moved\n"
+    (board.boot / "planogram.yaml").write_bytes(changed)
+    # The whole that it was flashed with may come again: it is nothing new.
+    (board.boot / "device.pem").write_bytes(board.files["device.pem"])
+    assert provisioned(board.boot, board.data, later).applied == ("planogram.yaml", "device.pem")
+    assert board.kept() == board.files | {"planogram.yaml": changed}
+    assert ("good until 2028-08-02" in board.report) is renewed
+    certificate, key = board.authority.issue(DEVICE_ID, begin=NOW + timedelta(days=10))
+    (board.boot / "device.pem").write_bytes(certificate)
+    (board.boot / "device.key").write_bytes(key)
+    with pytest.raises(ProblemsError, match="good now"):
+        provisioned(board.boot, board.data, later)
+
+
 def test_another_fleet_is_trusted_from_its_own_root_on(board: Board, tmp_path: Path) -> None:
     provisioned(board.boot, board.data, NOW)
     (board.data / "metadata" / "timestamp.json").write_text("{}")
@@ -110,6 +145,14 @@ def _write(name: str, content: bytes) -> Change:
     return lambda boot: (boot / name).write_bytes(content)
 
 
+def _strange_curve(boot: Path) -> None:
+    """A certificate whose key is on a curve that nobody knows: it is read, and then not understood."""
+    der = x509.load_pem_x509_certificate((boot / "device.pem").read_bytes()).public_bytes(Encoding.DER)
+    curve = bytes.fromhex("06082a8648ce3d030107")
+    body = base64.encodebytes(der.replace(curve, curve[:-1] + b"\x7f")).decode()
+    (boot / "device.pem").write_text(f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n")
+
+
 _OTHER = Authority("another")
 WRONG: dict[str, tuple[Change, tuple[str, ...]]] = {
     "missing": (lambda boot: (boot / "ca.pem").unlink(), ("ca.pem", "missing")),
@@ -126,6 +169,7 @@ WRONG: dict[str, tuple[Change, tuple[str, ...]]] = {
     "reference": (_edit("planogram.yaml", "reference.jpg", "other.jpg"), ("reference",)),
     "picture": (_write("reference.jpg", b"no picture"), ("cannot be read",)),
     "certificate": (_write("device.pem", b"none"), ("device.pem", "certificate in PEM")),
+    "curve": (_strange_curve, ("device.pem", "certificate in PEM")),
     "authority": (_write("ca.pem", _OTHER.pem), ("device.pem", "ca.pem has signed")),
     "key": (_write("device.key", _OTHER.issue("x")[1]), ("device.key", "another")),
     "no key": (_write("device.key", b"-----BEGIN"), ("device.key", "private key in PEM")),

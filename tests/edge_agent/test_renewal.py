@@ -1,5 +1,7 @@
 """A device's next certificate: asked for in time, taken whole, and found again after any power cut."""
 
+import base64
+import itertools
 import os
 import shutil
 import ssl
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 
 from deploy import pki
 from deploy.pki import Authority, Kind
@@ -149,6 +151,22 @@ def test_an_answer_that_is_not_for_this_device_changes_nothing(device: DeviceCon
     assert not renewing.take(answered(request)), "an answer that comes twice"
 
 
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_no_changed_byte_of_an_answer_is_more_than_a_refusal(device: DeviceConfig) -> None:
+    renewing = Renewal(device)
+    request = asked(renewing)
+    given = messages.decode(CertificateResponse, answered(request)).certificate
+    assert given is not None
+    der = x509.load_pem_x509_certificate(given.encode()).public_bytes(serialization.Encoding.DER)
+    for place, flipped in itertools.product(range(len(der)), (0x10, 0x40, 0xFF)):
+        changed = der[:place] + bytes([der[place] ^ flipped]) + der[place + 1 :]
+        body = base64.encodebytes(changed).decode()
+        text = f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n"
+        answer = CertificateResponse(request=request.request, ok=True, certificate=text)
+        assert not renewing.take(messages.encode(answer))
+    assert tls_in_force(device) == device.broker.tls
+
+
 OPERATIONS = ("open", "fsync", "replace", "unlink", "mkdir")
 
 
@@ -230,3 +248,15 @@ def test_a_disk_that_will_not_is_an_error_of_the_device_and_the_certificate_goes
         renewing.take(answered(request))
     assert tls_in_force(device) == device.broker.tls
     assert renewing.expires == NOW + timedelta(days=365)
+
+
+def test_a_certificate_that_never_ends_has_no_end_to_tell(device: DeviceConfig) -> None:
+    assert device.broker.tls is not None
+    key = pki.new_key()
+    builder = x509.CertificateBuilder().subject_name(AUTHORITY.certificate.subject)
+    builder = builder.issuer_name(AUTHORITY.certificate.subject).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(NOW)
+    made = builder.not_valid_after(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)).sign(key, hashes.SHA256())
+    device.broker.tls.certificate.write_bytes(pki.pem(made))
+    device.broker.tls.key.write_bytes(pem(key))
+    assert Renewal(device).expires is None

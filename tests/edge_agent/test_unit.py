@@ -238,7 +238,7 @@ def test_a_hanging_agent_is_started_again_and_knows_what_it_knew(
     supervisor = Supervisor(tmp_path, *agent, watchdog_s=8)
     try:
         with subscribed(mosquitto.address, "shelfkit/v1/+/+/state") as listener:
-            supervisor.start()
+            assert supervisor.start() == 2
             for _ in range(5):
                 assert supervisor.hear(60) == "WATCHDOG=1"
             before = seen_shelf(listener)

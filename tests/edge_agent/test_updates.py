@@ -17,6 +17,7 @@ from edge_agent.contracts.scoring import Floats
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.launched import Launched, launched
 from edge_agent.mqtt import Connected, Delivered, Received
+from edge_agent.renewal import HELD
 from edge_agent.update.disk import read_small, write_whole
 from edge_agent.update.machine import INFERENCES, RAN_ALREADY
 from edge_agent.update.records import (
@@ -30,6 +31,7 @@ from edge_agent.update.records import (
 )
 from edge_agent.updates import Spent, Updates, bound_s
 from tests.conftest import write_device
+from tests.deploy.fleets import Authority
 
 TOPICS = DeviceTopics("0417", "cam-12-01")
 WISH = {"rollout": "spring", "attempt": 2, "release": 7, "window": "23:30-05:00"}
@@ -108,6 +110,15 @@ def test_certificates_are_those_of_the_broker(tmp_path: Path) -> None:
     assert found is not None
     paths = [str(tmp_path / name) for name in ("ca.pem", "device.pem", "device.key")]
     assert found.source == Source("https://releases.example", *paths)
+    # Once it was renewed, that one: a server that checks clients lets in no other after a year.
+    authority = Authority()
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    held = shelf.device.state_dir / HELD
+    held.write_bytes(b"".join(authority.issue(shelf.device.device)))
+    shelf.hear(WISH)
+    found = decode_desired(read_small(shelf.place.desired))
+    assert found is not None
+    assert found.source == Source("https://releases.example", paths[0], str(held), str(held))
 
 
 def test_a_wish_is_written_once_the_disk_takes_it(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,16 +3,18 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deploy import drives
 from deploy.drives import Drive
-from deploy.flash.plan import Allowed, FlashRefusedError, paired, refusals, require
+from deploy.flash.plan import Allowed, FlashRefusedError, paired, refusals, require, unchanged
 from deploy.fleet import Fleet
 from edge_agent.contracts.errors import DeviceError, UsageError
 from tests.conftest import Kit, Made, find_program
@@ -89,6 +91,7 @@ def test_what_lsblk_says_is_read_down_to_what_lies_in_an_encrypted_volume() -> N
     assert system.system
     assert system.mounted == ("/boot/efi", "/")
     assert not system.removable
+    assert (system.serial, stick.serial) == ("1", "")
     assert (stick.model, stick.removable, stick.mounted, stick.system) == (
         "Ultra Fit", True, ("/media/a b",), False,
     )  # fmt: skip
@@ -160,6 +163,49 @@ def test_the_command_shows_asks_writes_and_says_it_in_one_sentence(
     assert "cam-9" in kit(*flash, "--device", "cam-9", "--drive", drive, "--dry-run", code=3).stderr
 
 
+def test_a_drive_that_was_changed_while_it_was_asked_is_not_written(room: Path, tmp_path: Path) -> None:
+    """At a real terminal, whose person takes his time."""
+    drive = _drive(tmp_path / "drive")
+    terminal, theirs = os.openpty()
+    words = ("deploy", "flash", room / "a.img.zst", "--fleet", room / "fleet", "--allow-file")
+    command = [
+        sys.executable,
+        "-m",
+        "edge_agent.cli",
+        *map(str, words),
+        "--device",
+        "cam-1",
+        "--drive",
+        str(drive),
+    ]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        said = b""
+        while b"Overwrite this drive?" not in said:
+            said += os.read(process.stderr.fileno(), 1000)
+        _drive(drive, SIZE + 2 * MIB)
+        os.write(terminal, b"y\n")
+        said += process.stderr.read()
+        assert process.wait() == 7
+    os.close(terminal)
+    os.close(theirs)
+    assert b"as they were shown" in said
+    assert not any(drive.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"serial": "other"}, {"medium": "8"}, {"mounted": ("/x",)}, {"size": GB}, {"model": "X"},
+    ],
+)  # fmt: skip
+def test_another_drive_under_the_same_name_is_told(other: dict[str, Any]) -> None:
+    shown = replace(CARD, serial="one", medium="7")
+    unchanged(paired(["a"], [shown]), [shown])
+    with pytest.raises(FlashRefusedError, match="/dev/sdb"):
+        unchanged(paired(["a"], [shown]), [replace(shown, **other)])
+
+
 def test_several_drives_at_once_each_for_its_own_device_and_one_may_fail(
     room: Path, tmp_path: Path, kit: Kit
 ) -> None:
@@ -204,7 +250,10 @@ def test_a_real_block_device_is_refused_while_in_use_and_written_when_allowed(
         assert "for itself" in kit(*one, "--drive", loop, "--allow-fixed", code=7).stderr
     finally:
         os.close(held)
+    before = drives.found(loop)
+    assert before.medium or not Path(f"/sys/class/block/{loop.name}/diskseq").exists()
     kit(*one, "--drive", loop, "--allow-fixed")
+    assert drives.found(loop) == before
     assert has_table(loop)
     assert on_boot(loop, "device.yaml").startswith(b"# above")
     place = tmp_path / "mounted"

@@ -93,6 +93,18 @@ def test_an_image_without_a_boot_partition_is_refused(tmp_path: Path) -> None:
         table_of(image)
 
 
+def test_a_partition_that_is_no_fat_for_all_its_type_is_not_booted_from(tmp_path: Path) -> None:
+    image = make_image(tmp_path / "a.img", "dos")
+    with image.open("r+b") as file:
+        # A third entry before the others on the drive: of FAT's type, with something else in it.
+        file.seek(446 + 2 * 16)
+        file.write(
+            bytes([0, 0, 0, 0, 0x0C, 0, 0, 0]) + (2048).to_bytes(4, "little") + (2048).to_bytes(4, "little")
+        )
+    for suffix in (".img", ".xz", ".zst"):
+        assert table_of(packed(image, suffix)) == Table(1 * MIB, SIZE, 8 * MIB)
+
+
 class FaultyDisk(OpenDisk):
     """Gives back another byte than was written at one place."""
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import Empty
 
 from deploy.fleet import Fleet
 from deploy.release.pack import files_below, pack
@@ -20,7 +21,7 @@ from deploy.sim.machine import HOST
 from edge_agent.contracts.config import Tls
 from edge_agent.contracts.release import Component, Release
 from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.mqtt import Link, Publication
+from edge_agent.mqtt import Link, Publication, Received
 from tests.brokers import Mosquitto, free_port
 from tests.conftest import Kit, find_program
 
@@ -51,17 +52,21 @@ class Store:
         kit("deploy", "release", "create", *fleet, "--arch", arch, "--bundle", bundle, "--runtime", wheels)
         camera = ("--camera", "shelf:seed=7", "--broker", f"{HOST}:{self.port}")
         kit("deploy", "device", "add", DEVICE, *fleet, "--store", STORE, "--shelf", "1", *camera)
-        self._brisk()
+        self._unhurried()
 
-    def _brisk(self) -> None:
-        """Let the device decide as quickly as the demo does."""
+    def _unhurried(self) -> None:
+        """Let a processor that a program imitates judge a shelf in time."""
         path = self.fleet.device_folder(DEVICE) / "device.yaml"
-        path.write_text(path.read_text() + "rules: {confirm_s: 1.2, clear_s: 1}\n")
+        path.write_text(path.read_text() + "rules: {confirm_s: 10, clear_s: 5}\n")
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Run broker, recorder and server of releases."""
+        """Run broker, recorder and server of releases; nothing is remembered of the time before."""
         broker = self.folder / "broker"
+        for remembered in (broker, self.folder / "mosquitto"):
+            shutil.rmtree(remembered, ignore_errors=True)
+        for path in self.folder.glob(f"{self.database.name}*"):
+            path.unlink()
         fleet = ("--fleet", str(self.fleet.folder))
         self._kit("deploy", "broker", "--store", STORE, *fleet, "--port", self.port, "--out", broker)
         lines = (
@@ -148,6 +153,30 @@ class Store:
     @property
     def _repository(self) -> Repository:
         return Repository(self.fleet.repository, Keys(self.fleet.keys))
+
+
+class Said:
+    """What a device said last, topic by topic."""
+
+    def __init__(self, link: Link) -> None:
+        self._link, self._last = link, dict[str, dict[str, object]]()
+
+    def wait(self, patience_s: float, **wanted: object) -> dict[str, object]:
+        """Wait until the last word of a topic has these values (or one of several), and return it."""
+        end = time.monotonic() + patience_s
+        while True:
+            for value in self._last.values():
+                if all(
+                    value.get(key) in (one if isinstance(one, tuple) else (one,))
+                    for key, one in wanted.items()
+                ):
+                    return value
+            try:
+                notice = self._link.notices.get(timeout=max(end - time.monotonic(), 0.0))
+            except Empty:
+                raise AssertionError(f"no {wanted} in {patience_s:.0f} s, but {self._last}") from None
+            if isinstance(notice, Received) and notice.payload:
+                self._last[notice.topic] = json.loads(notice.payload)
 
 
 def want(link: Link, release: int, attempt: int = 1) -> None:

@@ -22,7 +22,8 @@ from deploy.image.archive import Entry
 from deploy.image.boards import BOARDS
 from deploy.image.building import Plan, build
 from deploy.image.places import boot_partition
-from deploy.image.rootfs import command, key, own_mirrors
+from deploy.image.rootfs import command, key, own_mirrors, parts
+from deploy.release.bytecode import TAG
 from deploy.release.choosing import chosen
 from deploy.release.pack import pack
 from deploy.release.repository import Keys, Repository
@@ -103,15 +104,14 @@ def made(tmp_path: Path, fleet: Fleet, rootfs: Path, name: str, monkeypatch: pyt
     cache.mkdir(exist_ok=True)
     (cache / f"rootfs-amd64-{key(BOARD)}.tar").write_bytes(rootfs.read_bytes())
     monkeypatch.setattr(disk, "ROOT_MIB", 24)
-    monkeypatch.setattr("deploy.image.building.ROOT_MIB", 24)
     out = tmp_path / name / "shelf.img.zst"
     said: list[str] = []
     plan = Plan(board=BOARD, fleet=fleet, release=chosen(fleet, None, "amd64"), cache=cache)
     built = build(plan, out, said.append)
     assert built.bytes == out.stat().st_size
     assert said == [
-        *("first release", "root file system", "boot partition", "system partition"),
-        *("data partition", "partition table", "compression", "bill of materials"),
+        *("first release", "root file system", "partition table", "boot partition"),
+        *("system partition", "data partition", "compression", "bill of materials"),
     ]
     return out
 
@@ -165,6 +165,11 @@ def test_an_image_is_the_same_each_time_and_what_it_says(
     assert "WatchdogSec=60" in debugfs(root, "cat /etc/systemd/system/shelfkit-agent-launched.service")
     assert "tuf" in debugfs(root, "ls /opt/shelf")
     assert "numpy" not in debugfs(root, "ls /opt/shelf")
+    # What the system's Python would compile at each start, on a file system that is only read.
+    assert f"launcher.{TAG}.pyc" in debugfs(root, "ls /opt/shelf/edge_agent/update/__pycache__")
+    # Nobody comes to mend a shelf, and a data partition that did not grow is one.
+    assert "systemctl reboot" in debugfs(root, "cat /etc/systemd/system/emergency.service")
+    assert "shelfkit-grow" in debugfs(root, "ls /etc/systemd/system/data.mount.wants")
     # How packages came is no business of the device, and its identity is its own.
     assert "File not found" in _said(root, "stat /etc/apt/sources.list")
     assert "Size: 0" in debugfs(root, "stat /etc/machine-id")
@@ -195,7 +200,12 @@ def test_the_bill_of_materials_names_everything_and_is_one(
 ) -> None:
     first = device.laid_down(fleet, chosen(fleet, 1, "amd64"), tmp_path / "release")
     text = sbom.bill(
-        "uefi-amd64", rootfs=rootfs, site=first.site, release=first.release, serial=uuid.uuid4(), epoch=EPOCH
+        "uefi-amd64",
+        status=parts(rootfs, [sbom.STATUS])[sbom.STATUS].decode(),
+        site=first.site,
+        release=first.release,
+        serial=uuid.uuid4(),
+        epoch=EPOCH,
     )
     assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(text) is None
     found = json.loads(text)
@@ -236,16 +246,21 @@ def test_a_root_file_system_is_named_by_what_is_in_it_and_not_by_its_mirror() ->
         assert all(re.match(r"deb \S+ bookworm\S* main", line) for line in own_mirrors())
 
 
+def test_what_a_root_file_system_has_not_is_named(rootfs: Path) -> None:
+    assert parts(rootfs, ["boot/vmlinuz-*", "etc/passwd"])["boot/vmlinuz-*"] == b"kernel"
+    with pytest.raises(DataError, match=r"boot/unheard-\* in .*rootfs\.tar"):
+        parts(rootfs, ["etc/passwd", "boot/unheard-*"])
+
+
 def raspios(folder: Path, *, fat: int = 1) -> Path:
     """An image as a Raspberry Pi has it: an MBR, a FAT and a Linux; `fat` says which partition it is."""
-    image, boot = folder / "raspios.img", folder / "fat.img"
+    image, boot = folder / "raspios.img", folder / "bootfs.img"
+    boot.write_bytes(b"")
+    os.truncate(boot, 64 * 1024 * 1024)
     filesystems.fat(
-        boot,
+        filesystems.Place(image=boot, mib=64, label="bootfs", name=uuid.UUID(int=1), epoch=0),
         {"cmdline.txt": b"console=tty1 root=PARTUUID=x rootwait quiet\n"},
-        label="bootfs",
-        mib=64,
-        volume=1,
-        epoch=0,
+        folder,
     )
     image.write_bytes(b"")
     os.truncate(image, 96 * 1024 * 1024)

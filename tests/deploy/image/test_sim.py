@@ -1,17 +1,26 @@
 """A machine in QEMU, with a program in its place that says what we want; the real one is in test_vm."""
 
+import hashlib
 import os
 import subprocess
 import sys
 import time
+import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from deploy.image import disk
+from deploy.image.filesystems import Place, fat, read
+from deploy.image.system import LOADER_ENTRY
 from deploy.sim import machine
-from deploy.sim.machine import KINDS, READY, Kind, Machine, drive, firmware, unpacked
+from deploy.sim.command import boot
+from deploy.sim.machine import KINDS, READY, Kind, Machine, firmware, prepared
 from edge_agent.contracts.errors import DataError, DeviceError
 from tests.conftest import find_program
+from tests.deploy.flash.images import make_image, on_boot, packed
+from tests.deploy.fleets import Authority, add_device, fleet_with_device
 
 _QEMU = """\
 #!{python}
@@ -120,14 +129,53 @@ def test_it_ends_with_the_process_that_started_it(qemu: Path) -> None:
         time.sleep(0.05)
 
 
-def test_the_image_stays_as_it_is_under_a_larger_drive(tmp_path: Path) -> None:
-    find_program("qemu-img")
-    image = tmp_path / "shelf.img"
-    image.write_bytes(b"image" * 1000)
-    raw = unpacked(image, tmp_path)
-    assert raw.read_bytes() == image.read_bytes()
-    path = drive(raw, tmp_path, gb=4)
-    done = subprocess.run(["qemu-img", "info", str(path)], capture_output=True, text=True, check=True)
+def test_what_holds_a_devices_key_is_for_its_owner_alone(qemu: Path, tmp_path: Path) -> None:
+    for name in ("qemu-img", "mcopy"):
+        find_program(name)
+    played(qemu, [READY])
+    authority = Authority()
+    fleet = fleet_with_device(tmp_path / "fleet", authority=authority)
+    add_device(fleet, authority, "sim-1", begin=datetime.now(UTC))
+    image, room = packed(make_image(tmp_path / "shelf.img"), ".zst"), tmp_path / "machines" / "sim-1"
+    image.chmod(0o644)
+    boot(image, device="sim-1", fleet=fleet.folder, folder=room, once=True, as_json=True)
+    key = (fleet.device_folder("sim-1") / "device.key").read_bytes()
+    assert on_boot(room / "image.img", "device.key") == key
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (room, *room.iterdir())}
+    assert {modes[name] for name in ("sim-1", "image.img", "drive.qcow2")} == {0o700, 0o600}
+    assert modes["sim-1"] == 0o700
+
+
+def test_the_image_stays_as_it_is_under_a_larger_drive_that_is_told_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("qemu-img", "mcopy", "mkfs.vfat", "sfdisk"):
+        find_program(name)
+    image, folder = tmp_path / "shelf.img", tmp_path / "sim-1.vm"
+    folder.mkdir()
+    monkeypatch.setattr(disk, "ROOT_MIB", 1)
+    partitions = disk.layout(1)
+    disk.partitioned(image, partitions, "seed")
+    boot = Place(
+        image=image,
+        offset=partitions["boot"].offset,
+        mib=partitions["boot"].mib,
+        label="SHELFBOOT",
+        name=uuid.UUID(int=1),
+        epoch=0,
+    )
+    fat(boot, {LOADER_ENTRY: b"title shelfkit\noptions ro quiet\n"}, tmp_path)
+    before = hashlib.sha256(image.read_bytes()).digest()
+    prepared(image, folder, {"device.yaml": b"device: sim-1\n"}, gb=4)
+    assert hashlib.sha256(image.read_bytes()).digest() == before
+    raw = folder / "image.img"
+    assert read(raw, "device.yaml", offset=boot.offset) == b"device: sim-1\n"
+    # Where the processor is late, a kernel would think that its timer does not work.
+    entry = read(raw, LOADER_ENTRY, offset=boot.offset)
+    assert entry == b"title shelfkit\noptions ro quiet no_timer_check\n"
+    done = subprocess.run(
+        ["qemu-img", "info", str(folder / "drive.qcow2")], capture_output=True, text=True, check=True
+    )
     assert "virtual size: 4 GiB" in done.stdout
     assert "backing file" in done.stdout
 

@@ -8,15 +8,19 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.resources import files as resources
 from pathlib import Path
 
 import pytest
 
 from deploy.fleet import Fleet
 from deploy.push import target as targets
+from deploy.push.command import told_of
+from deploy.push.pushing import _ROOM, Pushed
 from deploy.release.pack import files_below, pack
 from deploy.release.parts import agent_component
 from deploy.release.repository import Keys, Repository
+from deploy.ssh import Login
 from edge_agent.contracts.errors import DeviceError
 from edge_agent.contracts.release import Release
 from tests.conftest import Kit, Made
@@ -178,17 +182,110 @@ def test_what_was_interrupted_was_gone_on_with(site: Site, device: dict[str, obj
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("device")
-def test_pushing_again_moves_what_is_new_and_a_device_keeps_its_own_certificate(site: Site) -> None:
+def test_pushing_again_moves_what_is_new_and_what_the_device_has_renewed_stays(site: Site) -> None:
     again = json.loads(site.push("--release", 1, "--json"))
     assert (again["applied"], again["moved"]) == ([], 0)
-    renewed = site.data / "device" / "device.pem"
-    renewed.write_bytes(renewed.read_bytes() + b"\n")
+    renewed = site.data / "state" / "identity.pem"
+    renewed.write_bytes(b"its own")
     text = (site.fleet.device_folder(DEVICE) / "device.yaml").read_text()
     (site.fleet.device_folder(DEVICE) / "device.yaml").write_text(text + "# changed\n")
     assert json.loads(site.push("--release", 1, "--json"))["applied"] == ["device.yaml"]
-    assert renewed.read_bytes().endswith(b"\n\n")
+    assert renewed.read_bytes() == b"its own"
     assert (site.data / "device" / "device.yaml").read_text().endswith("# changed\n")
     assert json.loads(site.ask("status"))["good"] == 1
+    # A device that was away for too long is given another by hand.
+    site.kit("deploy", "device", "renew", DEVICE, "--fleet", site.fleet.folder)
+    assert json.loads(site.push("--release", 1, "--json"))["applied"] == ["device.pem", "device.key"]
+    folder = site.fleet.device_folder(DEVICE)
+    for name in ("device.pem", "device.key"):
+        assert (site.data / "device" / name).read_bytes() == (folder / name).read_bytes()
+    assert not again["trial"]
+    assert json.loads(site.push("--release", 2, "--json"))["trial"]
+    assert json.loads(site.ask("status"))["good"] == 1
+
+
+def test_of_another_release_a_push_says_that_it_is_on_trial(offered: Path) -> None:
+    fleet = Fleet(offered / "fleet")
+    release = Repository(fleet.repository, Keys(fleet.keys)).release(2, ARCH)
+    done = Pushed(release, targets.Target(ARCH, "Debian 12"), 0, (), trial=True)
+    assert "on trial" in told_of(DEVICE, Login("pi@shelf-12"), done, started=True)
+    assert "the agent runs" in told_of(DEVICE, Login("pi@shelf-12"), replace(done, trial=False), started=True)
+
+
+_STUMBLING = """\
+#!/bin/sh
+count=$(/usr/bin/wc -l < "$STEPS")
+echo >> "$STEPS"
+[ "$count" -lt "$UNTIL" ] || { kill -9 $PPID; exit 1; }
+exec /usr/bin/${0##*/} "$@"
+"""
+
+
+def _interrupted(folder: Path, until: int) -> int:
+    """Run the script that installs until a step that it does not come back from; return the step."""
+    script = resources("deploy.push").joinpath("install.sh").read_text(encoding="utf-8")
+    (folder / "steps").write_text("")
+    environment = {
+        "PATH": f"{folder}/bin:/usr/bin:/bin",
+        "STEPS": str(folder / "steps"),
+        "UNTIL": str(until),
+    }
+    places = (
+        folder / "staged",
+        folder / "data",
+        folder / "opt" / "shelf",
+        sys.executable,
+        folder,
+        "nobody",
+        1,
+    )
+    command = ["/bin/sh", "-c", script, "push", *map(str, places)]
+    subprocess.run(command, env=environment, capture_output=True, check=False)
+    return len((folder / "steps").read_text().splitlines())
+
+
+def test_whenever_the_power_goes_a_whole_program_is_there(tmp_path: Path) -> None:
+    """Before, or after, and never none: the launcher is in it."""
+    for name in ("bin", "staged", "opt/shelf", "new/program"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("rm", "mkdir", "tar", "mv", "cp", "sync"):
+        (tmp_path / "bin" / name).write_text(_STUMBLING)
+        (tmp_path / "bin" / name).chmod(0o755)
+    for name in ("repository/metadata", "repository/targets/releases", "system"):
+        (tmp_path / "new" / name).mkdir(parents=True)
+    for name in ("launcher", "updater"):
+        (tmp_path / "opt" / "shelf" / name).write_text("before")
+        (tmp_path / "new" / "program" / name).write_text("after")
+    tar = ["tar", "-c", "-f", str(tmp_path / "staged/small.tar"), "-C", str(tmp_path / "new"), "."]
+    subprocess.run(tar, check=True)
+    seen = []
+    for until in range(100):
+        steps = _interrupted(tmp_path, until)
+        [state] = {(tmp_path / "opt" / "shelf" / name).read_text() for name in ("launcher", "updater")}
+        seen.append(state)
+        if steps <= until:
+            break
+    assert seen[0] == "before"
+    assert seen[-1] == "after"
+    assert [path.name for path in (tmp_path / "opt").iterdir()] == ["shelf"]
+
+
+@pytest.mark.parametrize("planted", ["before", "meanwhile"])
+def test_a_folder_of_somebody_else_is_not_used(tmp_path: Path, planted: str) -> None:
+    wanted, other = tmp_path / "wanted", tmp_path / "other"
+    other.mkdir(mode=0o755)
+    (tmp_path / "bin").mkdir()
+    if planted == "before":
+        wanted.symlink_to(other)
+    else:
+        # Somebody is there between the look and the making.
+        mkdir = tmp_path / "bin" / "mkdir"
+        mkdir.write_text(f'#!/bin/sh\nln -s {other} {wanted}\nexec /usr/bin/mkdir "$@"\n')
+        mkdir.chmod(0o755)
+    environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+    command = ["/bin/sh", "-c", _ROOM, "push", str(wanted)]
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode != 0
+    assert other.stat().st_mode & 0o777 == 0o755
 
 
 def test_what_is_wrong_is_told_before_anything_moves(site: Site) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from deploy.rollout import logic, waves
-from deploy.rollout.model import Rollout, Standing, State, tally
+from deploy.rollout.model import Rollout, Standing, State, decode, encode, tally
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.messages import UpdatePhase
 from tests.fleet_simulator import Chances, FleetSimulator
@@ -92,8 +92,10 @@ def test_a_stopped_rollout_is_called_off_at_once() -> None:
     fleet.look(aborted)
     told = [name for name, view in fleet.views.items() if view.desired is not None]
     assert all(aborted.members[name].phase == UpdatePhase.COMMITTED for name in told)
+    # Said once more, as after a broker that was away: devices are told once more.
+    assert logic.aborted(logic.settled(aborted)) == aborted
     with pytest.raises(UsageError, match="ended"):
-        logic.aborted(aborted)
+        logic.resumed(aborted, fleet.now)
 
 
 def test_a_running_rollout_is_called_off_at_once_with_devices_on_their_way() -> None:
@@ -139,6 +141,73 @@ def test_a_device_that_is_away_when_it_is_due_is_given_as_long_again_once() -> N
     for _ in range(61):
         fleet.later()
     assert fleet.look(rollout).members[name].standing == Standing.OVERDUE
+
+
+@pytest.mark.parametrize("minutes", [59, 61, 24 * 60])
+def test_killed_between_keeping_and_telling_is_no_failure_of_a_device(minutes: int) -> None:
+    fleet = FleetSimulator(10)
+    kept = logic.step(fleet.begin(), fleet.views, fleet.now)
+    assert kept.members[first(kept)].standing == Standing.WAITING
+    assert fleet.views[first(kept)].desired is None
+    fleet.now += timedelta(minutes=minutes)
+    told = fleet.look(logic.resumed(kept, fleet.now))
+    assert told.state == State.RUNNING
+    # It has its whole time from when it is told, and not more.
+    fleet.devices[first(kept)].fate = ["stuck"]
+    for _ in range(50):
+        fleet.later()
+        told = fleet.look(told)
+    assert told.members[first(kept)].standing == Standing.UPDATING
+    for _ in range(15):
+        fleet.later()
+        told = fleet.look(told)
+    assert told.state == State.STOPPED
+    assert "1 overdue" in str(told.reason)
+
+
+def test_who_cannot_be_told_is_not_late_and_is_not_kept_at_each_look() -> None:
+    """The broker takes nothing in: the operator's trouble, and no device's."""
+    fleet = FleetSimulator(10)
+    rollout = logic.step(fleet.begin(), fleet.views, fleet.now)
+    kept = [rollout]
+    for _ in range(2 * 60 * 60):
+        fleet.now += timedelta(seconds=1)
+        rollout = logic.step(rollout, fleet.views, fleet.now)
+        if rollout is not kept[-1]:
+            kept.append(rollout)
+    assert rollout.members[first(rollout)].standing == Standing.WAITING
+    assert len(kept) < 25
+
+
+def test_a_device_that_must_not_begin_yet_is_not_late() -> None:
+    fleet = FleetSimulator(10)
+    begin = fleet.now + timedelta(hours=5)
+    rollout = fleet.look(fleet.begin(not_before=begin))
+    told = fleet.views[first(rollout)].desired
+    assert told is not None
+    assert (told.not_before, told.deadline) == (begin, begin + rollout.within)
+    fleet.now = begin + timedelta(minutes=1)
+    assert fleet.look(rollout).members[first(rollout)].standing == Standing.WAITING
+    # It is kept: another process goes on with it.
+    assert decode(encode(rollout), "memory").not_before == begin
+
+
+@pytest.mark.parametrize("text", ["2026-11-27", "2026-11-27T02:00:00", "tomorrow", "02:00"])
+def test_moments_without_a_zone_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--not-before"):
+        waves.moment("--not-before", text)
+
+
+def test_a_rollout_that_was_begun_before_goes_on() -> None:
+    """As files were before devices could be owed a word, and could be told when to begin."""
+    kept = (
+        b'{"id":"r2-20261126T090000","release":2,"created":"2026-11-26T09:00:00.000Z","waves":["1","100%"],'
+        b'"soak":"PT0S","within":"PT1H","tolerance":"5%","since":"2026-11-26T09:00:00.000Z",'
+        b'"members":{"cam-00000":{"store":"0000"},"cam-00001":{"store":"0000","wave":0,'
+        b'"due":"2026-11-26T10:00:00.000Z","standing":"waiting"}}}'
+    )
+    fleet = FleetSimulator(2)
+    assert fleet.drive(decode(kept, "memory")).state == State.DONE
 
 
 def test_a_paused_rollout_lets_nobody_begin_and_those_on_their_way_end() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from deploy.fleet import Device, Fleet, FleetInfo
 from deploy.release.keys import NAMES, write_key
 from deploy.release.pack import pack
 from deploy.release.repository import Keys, Repository
-from deploy.rollout.back import before, way_back
+from deploy.rollout.back import architecture, before, failed, way_back
 from deploy.rollout.brokers import connected, wait_ready
 from deploy.rollout.kept import Kept
-from deploy.rollout.model import Standing, State
+from deploy.rollout.model import Rollout, Standing, State
 from edge_agent.contracts.address import Address
 from edge_agent.contracts.errors import ConfigError, UsageError
 from edge_agent.contracts.messages import UpdatePhase
@@ -29,7 +30,7 @@ from edge_agent.contracts.release import Component, Release
 from tests.brokers import Mosquitto
 from tests.conftest import Kit, find_program
 from tests.deploy.rollout.devices import Devices
-from tests.fleet_simulator import SimulatedDevice
+from tests.fleet_simulator import FleetSimulator, SimulatedDevice
 
 NOW = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
 QUICK = ("--soak", "0s", "--waves", "1,50%,100%")
@@ -104,7 +105,7 @@ def desired(fleet: Fleet, broker: Mosquitto) -> dict[str, int]:
     """Return the release that each device is told, as the broker retains it."""
     address = Address("127.0.0.1", broker.port)
     with connected({item.device: ("0417", address) for item in fleet.devices()}) as brokers:
-        wait_ready(brokers, 20)
+        wait_ready(brokers)
         views = brokers.views(frozenset())
     return {name: view.desired.release for name, view in views.items() if view.desired is not None}
 
@@ -240,7 +241,7 @@ def test_another_terminal_pauses_resumes_and_aborts_what_a_process_drives(
             until(lambda: any(device.place > 0 for device in devices.values()))
             assert status(kit, fleet)["running"]
             kit(*OPERATED, "pause", *place)
-            assert "another process drives it" in kit(*OPERATED, "resume", *place).stderr
+            assert "another process drives it" in kit(*OPERATED, "resume", *place, "--no-follow").stderr
             assert status(kit, fleet)["state"] == "running"
             kit("deploy", "device", "pin", "cam-0", *place)
             until(lambda: Kept(fleet).named("").members["cam-0"].standing == Standing.LEFT_OUT)
@@ -317,6 +318,33 @@ def test_a_device_goes_back_while_a_rollout_is_under_way(kit: Kit, fleet: Fleet,
     assert Kept(fleet).named("").state == State.ABORTED
 
 
+def test_what_a_device_has_rolled_back_and_not_committed_after_all_is_bad_for_it() -> None:
+    made = FleetSimulator(2)
+    first, second = (
+        replace(made.begin(), id=name, release=release) for name, release in (("a", 2), ("b", 3))
+    )
+
+    def heard(rollout: Rollout, phase: UpdatePhase) -> Rollout:
+        members = {**rollout.members, "cam-00000": replace(rollout.members["cam-00000"], phase=phase)}
+        return replace(rollout, members=members)
+
+    bad = [heard(first, UpdatePhase.ROLLED_BACK), heard(second, UpdatePhase.REFUSED)]
+    assert failed(bad, "cam-00000") == {2, 3}
+    assert failed(bad, "cam-00001") == set()
+    assert failed([*bad, heard(first, UpdatePhase.COMMITTED)], "cam-00000") == {3}
+
+
+def test_the_architecture_of_a_device_is_that_of_what_it_runs(fleet: Fleet) -> None:
+    offered = Repository(fleet.repository, Keys(fleet.keys))
+    nameless = fleet.device("cam-0").model_copy(update={"arch": None})
+    assert architecture(offered, nameless, 2) == "amd64"
+    assert architecture(offered, nameless.model_copy(update={"arch": "arm64"}), 2) == "arm64"
+    both = [replace(offered.release(2, "amd64"), number=3, arch=arch) for arch in ("amd64", "arm64")]
+    assert offered.offer(both, NOW)
+    with pytest.raises(ConfigError, match="amd64, arm64"):
+        architecture(offered, nameless, 3)
+
+
 def test_the_way_back_is_the_number_itself_where_signed_metadata_allows_it(
     fleet: Fleet, tmp_path: Path
 ) -> None:
@@ -330,6 +358,12 @@ def test_the_way_back_is_the_number_itself_where_signed_metadata_allows_it(
     assert before(offered, "amd64", 7) == 6
     with pytest.raises(UsageError, match="before 1"):
         before(offered, "amd64", 1)
+    # Never what it has rolled back; and what it says itself that it ran before.
+    assert before(offered, "amd64", 6, bad={5}) == 2
+    assert before(offered, "amd64", 6, previous=1) == 1
+    assert before(offered, "amd64", 6, previous=2, bad={2}) == 5
+    # 7 holds what 2 holds: that is no other content.
+    assert before(offered, "amd64", 7, previous=2) == 6
     (fleet.keys / "targets.pem").unlink()
     with pytest.raises(ConfigError, match="targets key"):
         way_back(offered, "amd64", 7, 1, NOW)

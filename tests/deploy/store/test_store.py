@@ -123,7 +123,10 @@ def test_keys_are_for_their_owners_and_containers_start_the_same(fleet: tuple[Fl
     unit = settings((root / "systemd" / RECORDER_UNIT).read_text())["ExecStart"][0].split()
     inside = ["shelfkit", *unit[1:]]
     inside[inside.index("--host") + 1] = "0.0.0.0"  # noqa: S104 - what a container listens on
-    assert page["command"] == inside
+    command = page["command"]
+    assert command[: len(inside)] == inside
+    # The proxy in front asks from the gateway of the engine's network.
+    assert set(command[len(inside) :: 2]) == {"--trusted-proxy"}
 
 
 @pytest.mark.broker

@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 
+from edge_agent.contracts import provisioning
+from edge_agent.health import STARTS
 from edge_agent.update import shipped, units
 from edge_agent.update.units import Device
 from tests.deploy.releases import World
@@ -105,6 +108,8 @@ def test_the_launched_agent_is_as_hardened_as_any() -> None:
     assert {"RestartSteps", "RestartMaxDelaySec"} & found.keys() == set(), "systemd 252 knows neither"
     assert found["RestartSec"] == ["3"]
     assert int(found["WatchdogSec"][0]) == 60
+    # A step of the start may take as long as a whole one.
+    assert f"EXTEND_TIMEOUT_USEC={found['TimeoutStartSec'][0]}000000" == STARTS
     writable = " ".join(found["ReadWritePaths"]).split()
     assert writable == [f"/data/shelf/{name}" for name in ("state", "exchange", "launcher", "device")]
 
@@ -132,6 +137,25 @@ def test_systemd_thinks_them_little_exposed(tmp_path: Path) -> None:
             [systemd_analyze(), "security", *options, str(path)], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout.splitlines()[-1:]
+
+
+def test_provisioning_is_started_for_every_file_that_may_be_a_wish_and_for_no_other() -> None:
+    offered = [
+        line.removeprefix("ConditionPathExistsGlob=|/boot/")
+        for line in units.provision(Device()).splitlines()
+        if line.startswith("ConditionPathExistsGlob=|/boot/")
+    ]
+
+    def wished(name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in offered)
+
+    for name in provisioning.FILES:
+        assert all(map(wished, (name, name.upper(), f"{name}.txt", f"{name}.applied"))), name
+    assert wished(".tmp-provisioned.txt")
+    others = ("vmlinuz", "initrd.img", "EFI", "loader", "config.txt", "cmdline.txt", provisioning.REPORT)
+    assert not any(map(wished, others))
+    # Who was never told who it is says so at each boot.
+    assert "ConditionPathExists=|!/data/shelf/device/device.yaml\n" in units.provision(Device())
 
 
 def test_folders_belong_to_those_who_write_there() -> None:

@@ -109,14 +109,11 @@ def test_good_previous_and_trial_are_kept(world: World) -> None:
     laid(world, 3)
     (world.place.releases / ".new-9").mkdir()
     (world.place.runtimes / ("f" * 64)).mkdir()
-    compiled = world.place.compiled / world.place.release(3).relative_to("/")
-    compiled.mkdir(parents=True)
     slots.collect(world.place, State(good=2, previous=1, trial=Trial(3, None, 1)))
     assert state.on_disk(world.place) == [1, 2, 3]
     slots.collect(world.place, State(good=2, previous=1))
     assert sorted(path.name for path in world.place.releases.iterdir()) == ["1", "2"]
     assert len(list(world.place.runtimes.iterdir())) == 1
-    assert not compiled.exists()
     # What it does not understand it does not take away.
     (world.place.release(1) / "release.json").write_text("{}")
     slots.collect(world.place, State(good=1))

@@ -1,70 +1,26 @@
 """The updater and what can go wrong around it: network, disk, clock, and people who change their minds."""
 
-from dataclasses import dataclass, field, replace
+import contextlib
+import shutil
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from edge_agent.contracts import messages
 from edge_agent.contracts.errors import BundleError, DeviceError, ServiceError
+from edge_agent.contracts.release import Place
 from edge_agent.update import launcher, slots, state
 from edge_agent.update.fetch import Repository
 from edge_agent.update.install import install
 from edge_agent.update.machine import Effect, Phase
 from edge_agent.update.records import Desired, End, Source, encode_desired
 from edge_agent.update.state import State
-from edge_agent.update.updater import Pace, Updater
-from tests.deploy.releases import World
-
-
-@dataclass
-class Shelf:
-    """A device whose agent does nothing."""
-
-    world: World
-    pace: Pace = field(default_factory=Pace)
-    up_s: float = 100.0
-    restarts: int = 0
-    reboots: int = 0
-    updater: Updater = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.place = self.world.place
-        self.updater = self.made()
-
-    def made(self) -> Updater:
-        return Updater(
-            self.place,
-            "amd64",
-            self,
-            pace=self.pace,
-            boot="b1",
-            up_s=lambda: self.up_s,
-            wall=lambda: self.world.now,
-        )
-
-    def restart(self) -> None:
-        self.restarts += 1
-
-    def reboot(self) -> None:
-        self.reboots += 1
-
-    def tail(self) -> str:
-        return "the last line"
-
-    def want(self, release: int | None, *, url: str | None = "", **more: object) -> None:
-        wish = None if release is None else {"rollout": "r", "attempt": 1, "release": release, **more}
-        source = None if url is None else Source(url or str(self.world.offered.folder))
-        self.place.desired.parent.mkdir(exist_ok=True)
-        self.place.desired.write_bytes(encode_desired(Desired(source=source), wish))
-
-    def phase(self) -> tuple[str, str]:
-        """Look once; return phase and reason as they are told."""
-        self.updater.tick()
-        told = self.updater.told
-        assert told is not None
-        return told.phase, str(told.reason)
+from edge_agent.update.updater import Pace
+from tests.deploy.releases import Shelf, World
+from tests.shops import small_disk
 
 
 @pytest.fixture
@@ -182,17 +138,18 @@ def test_the_updater_shows_nobody_elses_certificate(shelf: Shelf, tmp_path: Path
 
 def test_a_release_from_a_stick(shelf: Shelf) -> None:
     folder = str(shelf.world.offered.folder)
-    assert shelf.updater.apply(folder, None) == 3
+    assert shelf.updater.apply(folder, 2) == (2, False)
+    assert (shelf.restarts, state.load(shelf.place).trial) == (0, None)
+    assert shelf.updater.apply(folder, None) == (3, True)
     assert shelf.restarts == 1
     with pytest.raises(DeviceError, match="3 on trial"):
         shelf.updater.apply(folder, None)
     for _ in range(2):
-        launcher.launch(shelf.place, ["run"], boot="b1", at=1.0, execute=lambda *_: None)
-        launcher.ended(shelf.place, End("exit-code", "1"), boot="b1")
+        crashes(shelf)
         shelf.updater.tick()
     assert 3 in state.load(shelf.place).bad
     # A person at the device may try it again; a wrong number is refused where it is said.
-    assert shelf.updater.apply(folder, 3) == 3
+    assert shelf.updater.apply(folder, 3) == (3, True)
     state.save(shelf.place, State(good=2))
     with pytest.raises(BundleError, match="above 2"):
         shelf.updater.apply(folder, 1)
@@ -233,3 +190,56 @@ def test_time_is_no_matter_of_the_wall_clock(shelf: Shelf) -> None:
     shelf.world.now += timedelta(days=3650)
     shelf.up_s += 100
     assert shelf.phase()[0] == Phase.TRIAL
+
+
+def crashes(shelf: Shelf) -> None:
+    launcher.launch(shelf.place, ["run"], boot="b1", at=1.0, execute=lambda *_: None)
+    launcher.ended(shelf.place, End("exit-code", "1"), boot="b1")
+
+
+def test_a_full_disk_is_cleaned_and_the_bad_release_taken_back(shelf: Shelf, tmp_path: Path) -> None:
+    """An updater that needs room before it can make room never gets any (balena-supervisor #674)."""
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        shutil.copytree(shelf.place.root, disk / "device", symlinks=True)
+        shelf.place = shelf.world.place = Place(disk / "device")
+        shelf.updater = shelf.made()
+        shelf.want(3)
+        assert shelf.phase()[0] == Phase.TRIAL
+        for _ in range(2):
+            crashes(shelf)
+        shelf.place.downloads.mkdir()
+        (shelf.place.downloads / "half").write_bytes(bytes(100_000))
+        with contextlib.suppress(OSError), (disk / "full").open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        with pytest.raises(DeviceError, match="No space"):
+            shelf.updater.tick()
+        assert not shelf.place.downloads.exists()
+        assert shelf.phase()[0] == Phase.ROLLED_BACK
+        assert state.load(shelf.place).good == 2
+
+
+def test_what_cannot_be_told_stops_nothing(shelf: Shelf) -> None:
+    """The agent may write into the folder in which the updater tells it."""
+    shelf.place.reported.unlink(missing_ok=True)
+    (shelf.place.reported / "in-the-way").mkdir(parents=True)
+    shelf.want(3)
+    shelf.updater.tick()
+    assert state.load(shelf.place).trial is not None
+    assert shelf.restarts == 1
+    for _ in range(2):
+        crashes(shelf)
+        shelf.updater.tick()
+    assert 3 in state.load(shelf.place).bad
+    shelf.updater.tick()
+    assert state.on_disk(shelf.place) == [2]
+    assert shelf.updater.told is None
+    shutil.rmtree(shelf.place.reported)
+    assert shelf.phase()[0] == Phase.ROLLED_BACK
+
+
+def test_the_good_release_before_is_told(shelf: Shelf) -> None:
+    state.save(shelf.place, replace(state.load(shelf.place), previous=1))
+    shelf.updater.tick()
+    told = messages.decode(messages.Reported, shelf.place.reported.read_bytes())
+    assert (told.good, told.previous) == (2, 1)

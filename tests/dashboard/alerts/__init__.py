@@ -1,0 +1,1 @@
+"""Rules about troubles, and who is told of them."""
