@@ -189,11 +189,6 @@ def pem(made: x509.Certificate | x509.CertificateRevocationList) -> bytes:
     return made.public_bytes(serialization.Encoding.PEM)
 
 
-def name_of(certificate: x509.Certificate) -> str:
-    """Return the common name."""
-    return str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
-
-
 def _begun(
     subject: x509.Name, issuer: x509.Name, public: EllipticCurvePublicKey, now: datetime, end: datetime
 ) -> x509.CertificateBuilder:

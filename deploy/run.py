@@ -39,8 +39,8 @@ _SETTLE_S = 45.0
 """Health comes every 15 s, and the first may be older than the first picture."""
 _OLD_PICTURE_S = 10.0
 _SLICE_S = 0.25
-_TAKEN_OVER = "Session taken over"
-"""So MQTT 5 calls it. To come back would drive the other one out, which would come back, and so on."""
+_BRIEF_S, _MOST_BRIEF = 5.0, 4
+"""Connections so short, so often one after the other, are another program's doing."""
 
 
 @dataclass(slots=True)
@@ -51,15 +51,19 @@ class Device:
         link: To the broker, as an operator.
         topics: Of the device.
         clock: Seconds that only rise.
+        operator: Whose certificate is shown.
     """
 
     link: Link
     topics: DeviceTopics
     clock: Callable[[], float] = time.monotonic
+    operator: str = RUN
     state: State | None = None
     _waiting: list[Event] = field(default_factory=list)
     _trouble: str = "no answer yet"
     _joined: bool = False
+    _since: float | None = None
+    _short: int = 0
     _health: Health | None = None
 
     def joined(self, patience_s: float) -> None:
@@ -153,17 +157,29 @@ class Device:
         except Empty:
             return None
         if isinstance(notice, Subscribed):
-            self._joined = True
+            self._joined, self._since = True, self.clock()
         elif isinstance(notice, Disconnected | Refused):
             self._trouble = notice.reason
-            if notice.reason == _TAKEN_OVER:
-                raise ServiceError(
-                    "Expected: to be alone with this certificate. Received: another program came with it.",
-                    hint="end one of them, or give each a certificate of its own: --operator NAME",
-                )
+            self._left()
         elif isinstance(notice, Received):
             return self._heard(notice)
         return None
+
+    def _left(self) -> None:
+        """Take in that the connection is gone.
+
+        Brokers do not reliably say that another has come with our name: both would drive each other out
+        for ever, many times a second.
+        """
+        brief = self._since is not None and self.clock() - self._since < _BRIEF_S
+        self._short = self._short + 1 if brief else 0
+        self._since = None
+        if self._short >= _MOST_BRIEF:
+            raise ServiceError(
+                f"Expected: to be alone with the certificate of {self.operator}. "
+                f"Received: a broker that lets us in and hangs up, again and again: another program has it.",
+                hint="end one of them, or give each a certificate of its own: --operator NAME",
+            )
 
     def _heard(self, notice: Received) -> Reply | None:
         try:
@@ -253,7 +269,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter for each option
     login = Login(_host(line, push), port, tuple(ssh_option or ())) if push else None
     topics = DeviceTopics(line.store, device)
     with _link(opened, device, broker, operator, topics) as link:
-        watched = Device(link, topics)
+        watched = Device(link, topics, operator=operator)
         # The broker first: whoever waits for a device should learn at once that nobody would hear it.
         watched.joined(min(_REPLY_S, patience))
         if image is not None and drive is not None:

@@ -1,6 +1,5 @@
 """What a machine needs of a release, packed for the way: the small in one archive, the large one by one."""
 
-import hashlib
 import io
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from deploy.fleet import Fleet
 from deploy.release.repository import Keys, Repository
 from edge_agent.contracts import release as releases
 from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.release import Component, Release
+from edge_agent.contracts.release import Release
 from edge_agent.update import shipped, units
 
 _NEEDED = (*shipped.DISTRIBUTIONS, "_cffi_backend")
@@ -42,25 +41,26 @@ def payload(fleet: Fleet, release: Release, device: units.Device) -> Payload:
         device: How it is laid out there.
 
     Raises:
+        BundleError: An archive of it is damaged.
         DataError: The fleet's repository is not whole.
     """
-    targets = fleet.repository / "targets"
-    large = {part.target: targets / part.target for part in release.components.values()}
+    repository = Repository(fleet.repository, Keys(fleet.keys))
+    large = {part.target: repository.archive(part) for part in release.components.values()}
     name = releases.target(release.number, release.arch)
     try:
         files: dict[str, bytes] = {
             f"program/{inner}": path.read_bytes() for inner, path in shipped.kit_files().items()
         }
-        files |= {f"program/{inner}": content for inner, content in _libraries(release.runtime, targets)}
+        files |= {f"program/{inner}": content for inner, content in _libraries(large[release.runtime.target])}
         files |= {
             f"repository/metadata/{path.name}": path.read_bytes()
             for path in sorted((fleet.repository / "metadata").iterdir())
             if path.suffix == ".json"
         }
-        files[f"repository/targets/{name}"] = (targets / name).read_bytes()
+        files[f"repository/targets/{name}"] = (fleet.repository / "targets" / name).read_bytes()
     except OSError as exc:
         raise DataError(f"Expected: a whole repository. Received: {exc.filename}: {exc.strerror}.") from exc
-    files["root.json"] = Repository(fleet.repository, Keys(fleet.keys)).root.read_bytes()
+    files["root.json"] = repository.root.read_bytes()
     for inner, text in units.texts(device).items():
         # Provisioning is the push's own work here: there is no boot partition to look at.
         if not inner.endswith(units.PROVISION):
@@ -68,21 +68,14 @@ def payload(fleet: Fleet, release: Release, device: units.Device) -> Payload:
     return Payload(release, _packed(files), large)
 
 
-def _libraries(runtime: Component, targets: Path) -> Iterator[tuple[str, bytes]]:
+def _libraries(archive: Path) -> Iterator[tuple[str, bytes]]:
     """Yield what launcher and updater need of a runtime, which is of the machine's own architecture."""
-    with (targets / runtime.target).open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != runtime.sha256:
-            raise DataError(
-                f"Expected: {runtime.target}. Received: content with another hash.",
-                hint="the fleet's repository is damaged: bring it back from a copy",
-            )
-        file.seek(0)
-        with tarfile.open(fileobj=file, mode="r:*") as tar:
-            for member in tar:
-                inner = member.name.removeprefix("site-packages/")
-                content = tar.extractfile(member) if inner.startswith(_NEEDED) else None
-                if content is not None:
-                    yield inner, content.read()
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            inner = member.name.removeprefix("site-packages/")
+            content = tar.extractfile(member) if inner.startswith(_NEEDED) else None
+            if content is not None:
+                yield inner, content.read()
 
 
 def _packed(files: Mapping[str, bytes]) -> bytes:

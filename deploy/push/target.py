@@ -16,7 +16,7 @@ echo "bits=$(getconf LONG_BIT)"
 echo "system=$ID $ID_LIKE"
 echo "name=$PRETTY_NAME"
 echo "python=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)"
-echo "opencv=$(/usr/bin/python3 -c 'import cv2, numpy; print(numpy.__version__)' 2>/dev/null)"
+echo "opencv=$(/usr/bin/python3 -c 'import cv2, numpy, _cffi_backend; print(numpy.__version__)' 2>/dev/null)"
 [ -d /run/systemd/system ] && echo systemd=yes
 [ "$(id -u)" = 0 ] && echo root=yes
 sudo -n true 2>/dev/null && echo root=yes
@@ -66,7 +66,7 @@ def read(text: str, *, below: bool) -> Target:
     name = said.get("name") or said.get("system") or "a system without a name"
     wrong = []
     if not arch:
-        wrong.append(f"expected x86-64, aarch64 or 32-bit ARM; received {said.get('machine')!r}")
+        wrong.append(f"expected x86-64, aarch64 or ARMv7; received {said.get('machine')!r}")
     if not _SYSTEMS & set(said.get("system", "").split()):
         wrong.append(f"expected Debian or Raspberry Pi OS; received {name}")
     if said.get("python") != _PYTHON:
@@ -74,7 +74,10 @@ def read(text: str, *, below: bool) -> Target:
             f"expected Python {_PYTHON} as /usr/bin/python3; received {said.get('python') or 'none'}"
         )
     if arch == "armhf" and not said.get("opencv", "").startswith("1."):
-        wrong.append("expected python3-opencv and python3-numpy before 2 of the system, as on Debian 12")
+        wrong.append(
+            "expected the system's python3-opencv, python3-numpy before 2 and python3-cffi-backend: "
+            "there are no wheels of them for 32-bit ARM"
+        )
     if not below and "systemd" not in said:
         wrong.append("expected systemd; received another init")
     if not below and "root" not in said:

@@ -6,9 +6,8 @@ from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.release import Release
 
 _ARMHF = (
-    "there is no LiteRT for 32-bit ARM: its runtime is made of tflite-runtime, pydantic and the wheels of "
-    "the others for Python 3.11, without numpy and OpenCV, which the system has (apt install python3-numpy "
-    "python3-opencv); then shelfkit deploy release create --arch armhf --bundle BUNDLE --runtime WHEELS"
+    "docs/guides/push.md says which wheels make a runtime for 32-bit ARM; then "
+    "shelfkit deploy release create --arch armhf --bundle BUNDLE --runtime WHEELS"
 )
 
 

@@ -6,6 +6,7 @@
 Files are written first, `timestamp.json` last: a device sees the state before or the state after.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,7 +31,7 @@ from deploy.release.keys import NAMES, role_of, signer, write_key
 from edge_agent.contracts import release as releases
 from edge_agent.contracts.errors import BundleError, DataError, UsageError
 from edge_agent.contracts.files import written_beside
-from edge_agent.contracts.release import Release
+from edge_agent.contracts.release import Component, Release
 
 LIFE = {
     "root": timedelta(days=3650),
@@ -252,6 +253,25 @@ class Repository:
                 number, _, file = rest.partition("/")
                 found.setdefault(int(number), []).append(file.removesuffix(".json"))
         return dict(sorted(found.items()))
+
+    def archive(self, part: Component) -> Path:
+        """Return the archive of a component, whose bytes are those that its name says.
+
+        Raises:
+            BundleError: It is damaged, or not there.
+        """
+        path = self._target(part.target)
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as exc:
+            found = exc.strerror or "nothing"
+        if found != part.sha256:
+            raise BundleError(
+                f"Expected: {part.target}, as its name says. Received: {found}.",
+                hint=f"{self.folder} is damaged: bring it back from a copy",
+            )
+        return path
 
     def _target(self, name: str) -> Path:
         return self.folder / "targets" / name

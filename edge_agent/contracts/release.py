@@ -32,8 +32,8 @@ FORMAT = 1
 LAUNCHER = 1
 """The launcher of this version; a release may ask for a newer one, which only reflashing brings."""
 ARCHITECTURES = ("amd64", "arm64", "armhf")
-MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf", "armv6l": "armhf"}
-"""Architectures by the kernel's own names of machines."""
+MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}
+"""Architectures by the kernel's names of machines; for armv6l, the first Raspberry Pi, nobody has wheels."""
 COMPONENTS = ("runtime", "agent", "bundle")
 MAX_BYTES = 64 * 1024
 """The largest `release.json` that is read."""

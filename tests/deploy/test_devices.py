@@ -14,7 +14,6 @@ from deploy import inventory, starting
 from deploy.beginning import begin
 from deploy.fleet import Fleet
 from deploy.inventory import Asked
-from deploy.pki import name_of
 from deploy.starting import Wanted
 from edge_agent.contracts import config, planogram
 from edge_agent.contracts.errors import ConfigError, KitError, UsageError
@@ -80,7 +79,7 @@ def test_a_device_begins_with_files_that_it_can_read(fleet: Fleet) -> None:
     assert device.broker.tls.key.read_bytes().startswith(b"-----BEGIN PRIVATE KEY")
     [issued] = certificates(folder)
     assert x509.load_pem_x509_certificate(device.broker.tls.certificate.read_bytes()) == issued
-    assert name_of(issued) == "cam-12-01"
+    assert issued.subject.rfc4514_string() == "CN=cam-12-01"
     shelf = planogram.read(device.planogram)
     assert not shelf.problems
     assert shelf.value is not None

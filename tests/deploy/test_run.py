@@ -15,10 +15,10 @@ from deploy.run import RUN, Device, findings, told
 from deploy.service import tls_of
 from edge_agent.contracts import events, messages
 from edge_agent.contracts.address import Address
-from edge_agent.contracts.errors import DeviceError
+from edge_agent.contracts.errors import DeviceError, ServiceError
 from edge_agent.contracts.messages import Availability, CameraState, Health, ModelState, PlanogramState, State
 from edge_agent.contracts.topics import ROOT, DeviceTopics
-from edge_agent.mqtt import Link, Notice, Publication, Received
+from edge_agent.mqtt import Disconnected, Link, Notice, Publication, Received, Subscribed
 from edge_agent.provision import provisioned
 from tests.brokers import received, subscribed
 from tests.conftest import Kit
@@ -84,6 +84,23 @@ def test_safe_mode_is_no_device_that_works() -> None:
     world.say(TOPICS.health, _health(safe_mode="no planogram"))
     with pytest.raises(DeviceError, match="no planogram"):
         world.device.ready(3)
+
+
+def test_a_link_that_breaks_is_waited_for_and_one_that_is_taken_away_is_told() -> None:
+    """A broker that restarts hangs up now and then; another program with our name does so again and again."""
+    world = World()
+    device = world.device
+    for _ in range(9):
+        for notice in (Subscribed(), Disconnected("gone")):
+            world.notices.put(notice)
+            with pytest.raises(DeviceError, match="nothing of it"):
+                device.ready(1)
+            world.now += 60
+    for _ in range(4):
+        world.notices.put(Subscribed())
+        world.notices.put(Disconnected("gone"))
+    with pytest.raises(ServiceError, match="another program has it"):
+        device.ready(60)
 
 
 def test_an_answer_to_another_is_none_and_a_no_is_told() -> None:
