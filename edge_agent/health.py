@@ -204,10 +204,10 @@ def published(topics: DeviceTopics, health: Health) -> Publication:
     return Publication(topics.health, encode(health), retain=True)
 
 
-STARTS = f"EXTEND_TIMEOUT_USEC={300 * 1_000_000}"
-"""For `notify`: a step of the start is done, and the next may take as long as the unit gives a whole start.
+STARTS = f"EXTEND_TIMEOUT_USEC={600 * 1_000_000}"
+"""For `notify`: a step of the start is done, and the next may take ten minutes.
 
-A slow machine needs longer than a fast one, and what hangs does no step.
+A slow machine needs longer than a fast one; what hangs does no step, and has what its unit gives it.
 """
 
 

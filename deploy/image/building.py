@@ -85,14 +85,26 @@ def build(plan: Plan, out: Path, say: Say) -> Built:
     """
     available()
     with _room(out) as room:
-        whole = room / "whole.img"
+        whole, tree = room / "whole.img", room / "data-tree"
         say("first release")
-        first = device.laid_down(plan.fleet, plan.release, room / "data-tree" / device.ROOT)
+        first = device.laid_down(plan.fleet, plan.release, tree / device.ROOT)
         status = None
         if plan.base is not None:
             _changed(plan, plan.base, first, whole, say)
         else:
             status = _made(plan, first, whole, say)
+        say("bill of materials")
+        serial = identity(plan.seed, "bill")
+        text = sbom.bill(
+            plan.board.name,
+            status=status,
+            site=first.site,
+            release=plan.release,
+            serial=serial,
+            epoch=plan.epoch,
+        )
+        # What goes before the disk has it never gets there.
+        filesystems.removed(tree)
         raw = whole.stat().st_size
         say("compression" if out.suffix == ".zst" else "copy")
         with written_beside(out) as staged:
@@ -100,15 +112,6 @@ def build(plan: Plan, out: Path, say: Say) -> Built:
                 compress(whole, staged)
             else:
                 whole.replace(staged)
-        say("bill of materials")
-        text = sbom.bill(
-            plan.board.name,
-            status=status,
-            site=first.site,
-            release=plan.release,
-            serial=identity(plan.seed, "bill"),
-            epoch=plan.epoch,
-        )
         with written_beside(bill_path(out)) as staged:
             staged.write_text(text, encoding="utf-8")
     return Built(out, bill_path(out), raw, out.stat().st_size)
@@ -136,6 +139,7 @@ def _made(plan: Plan, first: First, whole: Path, say: Say) -> str:
     filesystems.unpacked([base, ours], tree, system.LEFT_OUT)
     root = _place(plan, whole, partitions["root-a"], "shelf-root")
     filesystems.ext4(tree, root, room, journal=False)
+    filesystems.removed(tree)
     say("data partition")
     ours, tree = room / "data.tar", first.place.root.parent
     archive.write(ours, device.around(first, system.USER_ID), plan.epoch)

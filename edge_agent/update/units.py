@@ -80,9 +80,8 @@ Environment=PYTHONFAULTHANDLER=1
 {_output(device)}
 # The agent pings after each frame, from the loop that judges frames.
 WatchdogSec=60
-# Of each step of the start, as the agent tells of them: on a slow card, or where a program imitates the
-# processor, to load its libraries alone takes minutes. Two starts that hang end before the updater's
-# patience does.
+# Until the agent has loaded its libraries: minutes on a slow card, or where a program imitates the processor.
+# It asks for more time after each step from there on. Two starts that hang end before the updater's patience.
 TimeoutStartSec=300
 TimeoutStopSec=20
 Restart=always

@@ -48,12 +48,9 @@ class Drive:
         data.unlink()
         self.place = Place(room / ROOT)
         self.state = state.load(self.place)
-
-    @property
-    def phase(self) -> str:
-        """How far the updater said last that it is."""
         content = read_small(self.place.reported)
-        return "nothing" if content is None else str(json.loads(content)["phase"])
+        self.phase = "nothing" if content is None else str(json.loads(content)["phase"])
+        """How far the updater said last that it is."""
 
 
 def require_whole(drive: Drive, number: int, fleet: Fleet, room: Path, arch: str) -> None:

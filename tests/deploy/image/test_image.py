@@ -111,7 +111,7 @@ def made(tmp_path: Path, fleet: Fleet, rootfs: Path, name: str, monkeypatch: pyt
     assert built.bytes == out.stat().st_size
     assert said == [
         *("first release", "root file system", "partition table", "boot partition"),
-        *("system partition", "data partition", "compression", "bill of materials"),
+        *("system partition", "data partition", "bill of materials", "compression"),
     ]
     return out
 

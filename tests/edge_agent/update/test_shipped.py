@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from edge_agent.contracts import provisioning
-from edge_agent.health import STARTS
 from edge_agent.update import shipped, units
+from edge_agent.update.machine import PATIENCE_S
 from edge_agent.update.units import Device
 from tests.deploy.releases import World
 from tests.edge_agent.test_unit import BREAKING, HARD, systemd_analyze
@@ -108,8 +108,8 @@ def test_the_launched_agent_is_as_hardened_as_any() -> None:
     assert {"RestartSteps", "RestartMaxDelaySec"} & found.keys() == set(), "systemd 252 knows neither"
     assert found["RestartSec"] == ["3"]
     assert int(found["WatchdogSec"][0]) == 60
-    # A step of the start may take as long as a whole one.
-    assert f"EXTEND_TIMEOUT_USEC={found['TimeoutStartSec'][0]}000000" == STARTS
+    # What hangs at once is known to hang before the updater would give up waiting for its proof.
+    assert 2 * int(found["TimeoutStartSec"][0]) < PATIENCE_S
     writable = " ".join(found["ReadWritePaths"]).split()
     assert writable == [f"/data/shelf/{name}" for name in ("state", "exchange", "launcher", "device")]
 
