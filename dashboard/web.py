@@ -29,7 +29,7 @@ from dashboard.labelling import pages as labelling
 from dashboard.labelling.queue import Queue
 from dashboard.metrics import CONTENT_TYPE, Metrics
 from dashboard.operator import Operator
-from dashboard.pages import assets, fleet, frame, history, stores
+from dashboard.pages import assets, fleet, frame, history, settings, stores
 from dashboard.pages.live import Live
 from dashboard.pages.site import Site
 from dashboard.queries import Queries
@@ -126,6 +126,7 @@ def build_app(
 
     routes = [
         *stores.routes(site),
+        *settings.routes(site),
         *history.routes(site),
         *fleet.routes(site),
         *alerts.routes(site, book, rules),

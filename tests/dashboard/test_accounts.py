@@ -77,7 +77,7 @@ def routes(app: Starlette, method: str) -> list[str]:
 
 
 def filled(path: str) -> str:
-    values = {"store": "0417", "device": "cam-12-01", "name": "milk-1l", "code": "en"}
+    values = {"store": "0417", "device": "cam-12-01", "name": "milk-1l", "code": "en", "version": "1"}
     return re.sub(r"{(\w+)}", lambda place: values[place[1]], path)
 
 
@@ -89,7 +89,13 @@ def test_everything_is_behind_the_door_but_what_leads_in(house: House) -> None:
         if answer.headers.get("location", "").startswith("/login?") or answer.status_code == 401:
             continue
         opened.append(path)
-    assert sorted(opened) == ["/healthz", "/language/{code}", "/login", "/theme/{name}"]
+    assert sorted(opened) == [
+        "/healthz",
+        "/language/{code}",
+        "/login",
+        "/static/{version}/{name}",
+        "/theme/{name}",
+    ]
     answer = client.get("/api/v1/stores")
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="shelfkit"')
     assert answer.json()["status"] == 401
