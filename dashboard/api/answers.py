@@ -1,13 +1,15 @@
 """What each operation of the API answers. Plain functions: database and question in, JSON out."""
 
 import itertools
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from starlette.exceptions import HTTPException
 
 from dashboard.api import models
+from dashboard.daily import Daily, daily
 from dashboard.queries import EventFilter, Queries
 from edge_agent.contracts import epcis as adapter
 from edge_agent.contracts import events as contract
@@ -80,6 +82,27 @@ def products(queries: Queries, path: models.InStore, query: models.ProductsQuery
         raise HTTPException(404, f"Expected: a store that was heard of. Received: {path.store}.")
     wanted = [item for item in found if query.level in {None, item["state"]}]
     return {"products": sorted(wanted, key=lambda item: (_URGENCY.get(item["state"], 3), item["label"]))}
+
+
+def days(queries: Queries, path: models.InStore, query: models.DaysQuery) -> Json:
+    """How long products were out of stock, or slots empty, day by day."""
+    if not queries.has_store(path.store):
+        raise HTTPException(404, f"Expected: a store that was heard of. Received: {path.store}.")
+    # Days were summed up in the zone that the store had then, which is that of its pages.
+    zone = next((name for _, name in queries.rolled(path.store).values()), "UTC")
+    now = datetime.now(UTC)
+    first = now.astimezone(ZoneInfo(zone)).date() - timedelta(days=query.days - 1)
+    found = daily(queries, path.store, query.about, ZoneInfo(zone), first, now)
+    return {"zone": zone, "found": [_stock_days(one) for one in found]}
+
+
+def _stock_days(one: Daily) -> Json:
+    told = []
+    for day in one.days:
+        sums = day.figures
+        counted = {"seen_s": sums.known, "out_s": sums.out, "longest_s": sums.longest, "gaps": sums.gaps}
+        told.append({"day": day.day.isoformat(), **counted})
+    return {"device": one.device, "shelf": one.shelf, "name": one.name, "days": told}
 
 
 def events(queries: Queries, _path: models.Nothing, query: models.EventsQuery) -> Json:

@@ -1,6 +1,6 @@
 """Questions and answers of the REST API, version 1: what OpenAPI says is made from these."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -77,6 +77,13 @@ class ProductsQuery(Question):
     """Which products."""
 
     level: Annotated[Literal["ok", "low", "out"] | None, Field(description="Only these.")] = None
+
+
+class DaysQuery(Question):
+    """Of what, and of how many days, today included."""
+
+    about: Literal["product", "slot"] = "product"
+    days: Annotated[int, Field(ge=1, le=400, description="Today and the days before.")] = 28
 
 
 class GapsQuery(Question):
@@ -188,6 +195,32 @@ class Products(BaseModel):
     """The products of a store, most urgent first."""
 
     products: list[PlacedProduct]
+
+
+class StockDay(BaseModel):
+    """One day by the store's clock; a time without stock counts in each day that it touches."""
+
+    day: date
+    seen_s: Annotated[int, Field(description="How long it was seen, whether the store was open or not.")]
+    out_s: Annotated[int, Field(description="How long of that it was out of stock, or the slot empty.")]
+    longest_s: Annotated[int, Field(description="The longest time without a break.")]
+    gaps: Annotated[int, Field(description="How often it was out.")]
+
+
+class StockDays(BaseModel):
+    """The days of one product on one shelf, or of one slot; days without any sight are left out."""
+
+    device: str
+    shelf: str
+    name: Annotated[str, Field(description="The product's label, or the slot.")]
+    days: list[StockDay]
+
+
+class StoreDays(BaseModel):
+    """Day by day: what the recorder has summed up, and today as far as it has come."""
+
+    zone: Annotated[str, Field(description="Where the store's clock stands: its days are meant.")]
+    found: list[StockDays]
 
 
 class Envelope(Message):

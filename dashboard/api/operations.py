@@ -38,6 +38,7 @@ OPERATIONS = (
     Operation(
         "/stores/{store}/products", answers.products, models.InStore, models.ProductsQuery, models.Products
     ),
+    Operation("/stores/{store}/days", answers.days, models.InStore, models.DaysQuery, models.StoreDays),
     Operation("/events", answers.events, models.Nothing, models.EventsQuery, models.Events),
     Operation(
         "/products/{product}/history", answers.history, models.OfProduct, models.HistoryQuery, models.Events

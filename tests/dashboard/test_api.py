@@ -6,8 +6,10 @@ import io
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import hypothesis
@@ -24,11 +26,13 @@ from dashboard.accounts.people import utc_now
 from dashboard.accounts.records import Accounts
 from dashboard.api import answers, document
 from dashboard.batch import Batch
+from dashboard.rollup import roll_up
 from dashboard.store import Arrival, Store
 from dashboard.web import Hub, build_app
 from edge_agent.contracts import events
 from edge_agent.contracts.events import Kind
-from tests.dashboard.pages import Visitor
+from edge_agent.contracts.times import rfc3339
+from tests.dashboard.pages import Visitor, snapshot, told
 from tests.dashboard.stored import note, put
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -92,6 +96,29 @@ def get(filled: Store) -> Ask:
 def kinds(answer: httpx.Response) -> list[str]:
     assert answer.status_code == 200, answer.text
     return [item["event"]["type"].split(".")[-2] for item in answer.json()["events"]]
+
+
+def test_days_tell_how_long_something_was_out(store: Store) -> None:
+    now = datetime.now(UTC)
+    for number, (kind, ago_s) in enumerate((("out-of-stock", 90_000), ("restocked", 86_400)), start=1):
+        body = told(kind, number, ago_s)
+        row = (body["source"], body["id"], STREAM, number, body["type"], body["subject"], body["time"])
+        put(store, [Arrival(*row, json.dumps(body))])
+    # As it was taken in: a device that has the product, and one of another store.
+    note(store, body["source"], "0417", "cam-12-01", state=json.dumps(snapshot(time=rfc3339(now))))
+    note(store, events.source("9", "cam-1"), "9", "cam-1", health='{"status":"offline"}')
+    ask, label = asker(store), body["subject"].rpartition("/")[2]
+    raw = ask("/api/v1/stores/0417/days?days=3").json()
+    [milk] = [one for one in raw["found"] if one["name"] == label]
+    assert (raw["zone"], sum(day["out_s"] for day in milk["days"])) == ("UTC", 3600)
+    assert {day["gaps"] for day in milk["days"] if day["out_s"]} == {1}
+    roll_up(store, now, {})
+    assert ask("/api/v1/stores/0417/days?days=3").json()["found"][0]["days"][0] == raw["found"][0]["days"][0]
+    roll_up(store, now, {"0417": ZoneInfo("Asia/Shanghai")})
+    assert ask("/api/v1/stores/0417/days").json()["zone"] == "Asia/Shanghai"
+    assert ask("/api/v1/stores/9/days?about=slot").json() == {"zone": "UTC", "found": []}
+    assert ask("/api/v1/stores/10/days").status_code == 404
+    assert ask("/api/v1/stores/0417/days?days=0").status_code == 400
 
 
 def test_stores_devices_slots_products(get: Ask) -> None:
