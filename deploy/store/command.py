@@ -27,6 +27,13 @@ def store(  # noqa: PLR0913, PLR0917 - one parameter for each option
     consumer: Annotated[
         list[str] | None, typer.Option(help="Certificate name of a consumer of events; may be repeated.")
     ] = None,
+    commands: Annotated[
+        bool,
+        typer.Option(
+            "--operator",
+            help="The live page may command devices: planograms and pictures, by administrators.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Write a store's side: broker, recorder and live page, with their certificates, hardened.
@@ -37,6 +44,7 @@ def store(  # noqa: PLR0913, PLR0917 - one parameter for each option
     \b
     Examples:
       shelfkit deploy store --store 0417 --out store-0417
+      shelfkit deploy store --store 0417 --out store-0417 --operator
       shelfkit deploy store --store 0417 --out store-0417 --root /srv/shelfkit --consumer stock-alerts
     """  # noqa: D301 - click needs the character itself to keep the lines
     fleet = fleets.opened(folder)
@@ -51,6 +59,7 @@ def store(  # noqa: PLR0913, PLR0917 - one parameter for each option
         mosquitto=mosquitto,
         port=port,
         page_port=page_port,
+        commands=commands,
     )
     written = write_store(out, plan, fleet, tuple(consumer or ()))
     if as_json:

@@ -9,7 +9,7 @@ from edge_agent.contracts.errors import UsageError
 
 _PLACE = re.compile(r"/[A-Za-z0-9_./@:+,-]*")
 BROKER_USER, RECORDER_USER = "shelfkit-broker", "shelfkit-recorder"
-RECORDER = "svc-recorder"
+RECORDER, PAGE = "svc-recorder", "svc-operator-page"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +24,7 @@ class StorePlan:
         mosquitto: The broker's program there.
         port: Of the broker.
         page_port: Of the live page, which listens on the machine itself alone.
+        commands: Whether the live page may command devices.
     """
 
     store: str
@@ -33,6 +34,7 @@ class StorePlan:
     mosquitto: str = "/usr/sbin/mosquitto"
     port: int = 8883
     page_port: int = 8080
+    commands: bool = False
 
     def __post_init__(self) -> None:
         for option, place in (
@@ -72,12 +74,12 @@ class StorePlan:
             program: `shelfkit` where it runs.
             listen: Address of the page.
         """
-        own = self.recorder
-        return [
+        own, address = self.recorder, f"mqtts://{self.host}:{self.port}"
+        command = [
             program,
             "dashboard",
             "--broker",
-            f"mqtts://{self.host}:{self.port}",
+            address,
             "--ca",
             str(own / "ca.pem"),
             "--certificate",
@@ -93,3 +95,7 @@ class StorePlan:
             "--port",
             str(self.page_port),
         ]
+        if self.commands:
+            command += ["--operator", address, "--operator-certificate", str(own / f"{PAGE}.pem")]
+            command += ["--operator-key", str(own / f"{PAGE}.key")]
+        return command

@@ -5,7 +5,7 @@ from pathlib import Path
 from deploy.broker import BrokerPlan, write_broker
 from deploy.fleet import Fleet
 from deploy.store.compose import IMAGE, compose, image
-from deploy.store.plan import RECORDER, StorePlan
+from deploy.store.plan import PAGE, RECORDER, StorePlan
 from deploy.store.units import units
 from edge_agent.contracts.errors import ConfigError, DataError
 from edge_agent.contracts.files import written_beside
@@ -39,7 +39,7 @@ def write_store(out: Path, plan: StorePlan, fleet: Fleet, consumers: tuple[str, 
             staged.mkdir()
             of_broker = BrokerPlan(store=plan.store, port=plan.port, consumers=consumers)
             write_broker(staged / "broker", of_broker, fleet, at=Path(plan.broker))
-            _recorder(staged / "recorder", fleet)
+            _recorder(staged / "recorder", fleet, (RECORDER, PAGE) if plan.commands else (RECORDER,))
             for name, text in texts.items():
                 (staged / name).parent.mkdir(exist_ok=True)
                 (staged / name).write_text(text, encoding="utf-8")
@@ -48,16 +48,16 @@ def write_store(out: Path, plan: StorePlan, fleet: Fleet, consumers: tuple[str, 
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
-def _recorder(folder: Path, fleet: Fleet) -> None:
-    own = fleet.service(RECORDER)
-    sources = (fleet.ca_certificate, own / f"{RECORDER}.pem", own / f"{RECORDER}.key")
+def _recorder(folder: Path, fleet: Fleet, names: tuple[str, ...]) -> None:
+    places = [fleet.service(name) / name for name in names]
+    sources = [fleet.ca_certificate, *(at.with_suffix(end) for at in places for end in (".pem", ".key"))]
     (folder / "data").mkdir(parents=True, mode=0o700)
     for source in sources:
         try:
             content = source.read_bytes()
         except OSError as exc:
             raise ConfigError(
-                f"Expected: the recorder's certificate. Received: {source}: {exc.strerror}.",
-                hint=f"shelfkit deploy fleet service {RECORDER} --renew",
+                f"Expected: a certificate of {source.stem}. Received: {source}: {exc.strerror}.",
+                hint=f"shelfkit deploy fleet service {source.stem}",
             ) from exc
         fleet.write(folder / source.name, content, secret=True)

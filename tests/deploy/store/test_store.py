@@ -97,13 +97,14 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, kit: Kit) -> tuple[Fleet, in
     program.chmod(0o755)
     options: tuple[object, ...] = ("--root", root, "--program", program, "--port", port)
     options += ("--page-port", free_port(), "--mosquitto", find_program("mosquitto"))
-    kit("deploy", "store", "--store", "0417", "--out", root, *options, *place)
+    kit("deploy", "store", "--store", "0417", "--out", root, "--operator", *options, *place)
     return made, port, root
 
 
 def test_keys_are_for_their_owners_and_containers_start_the_same(fleet: tuple[Fleet, int, Path]) -> None:
     _, port, root = fleet
-    for key in (root / "broker" / "broker.key", root / "recorder" / "svc-recorder.key"):
+    names = ("broker/broker.key", "recorder/svc-recorder.key", "recorder/svc-operator-page.key")
+    for key in map(root.joinpath, names):
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
     found: dict[str, Any] = YAML(typ="safe").load(root / "compose.yaml")
     assert set(found["services"]) == {"broker", "dashboard"}
@@ -158,7 +159,8 @@ def test_what_the_units_start_takes_a_rollout_over_certificates(
     with ExitStack() as stack:
         for unit in (BROKER_UNIT, RECORDER_UNIT):
             stack.enter_context(started(root / "systemd" / unit, root.parent / f"{unit}.log"))
-        page = settings((root / "systemd" / RECORDER_UNIT).read_text())["ExecStart"][0].rpartition(" ")[2]
+        words = settings((root / "systemd" / RECORDER_UNIT).read_text())["ExecStart"][0].split()
+        page = words[words.index("--port") + 1]
         stack.enter_context(Devices(devices, own))
         waves = ("--waves", "1,100%", "--soak", "0s")
         said = kit("deploy", "rollout", "start", 2, "--fleet", made.folder, *waves, "--json")
