@@ -23,7 +23,7 @@ from dashboard.operator import Operator
 from edge_agent.contracts import planogram
 from edge_agent.contracts.errors import DataError, DeviceError, ServiceError
 from edge_agent.contracts.topics import DeviceTopics
-from edge_agent.mqtt import Publication
+from edge_agent.mqtt import Link, Publication
 from tests.brokers import Mosquitto, received, subscribed
 from tests.conftest import write_device
 from tests.dashboard.conftest import Opener
@@ -296,92 +296,92 @@ def test_a_browser_changes_what_a_real_agent_watches(
         expect(page.locator("#products .problem")).to_contain_text("expected a label of the bundle")
 
 
-@pytest.mark.browser
-@pytest.mark.broker
-def test_a_browser_draws_a_grid_and_assigns_by_gtin(
-    mosquitto: Mosquitto, opened: Opener, tmp_path: Path
-) -> None:
-    with (
-        Dashboard(mosquitto, tmp_path / "shop", "--no-login") as shop,
-        subscribed(mosquitto.address, client_id="device") as link,
-    ):
-        open_shop(link)
-        arrived(shop.address, 4)
-        page = edited(opened, shop)
-        expect(page.locator("#send")).to_be_disabled()
-        (tmp_path / "shelf.jpg").write_bytes(picture(width=1280, height=720))
-        page.locator("#picture-file").set_input_files(tmp_path / "shelf.jpg")
-        expect(page.locator("#canvas image")).to_have_count(1)
-        canvas = page.locator("#canvas").bounding_box()
-        assert canvas is not None
-        sweep = [(0.1, 0.55), (0.5, 0.7), (0.9, 0.9)]
-        places = [(canvas["x"] + canvas["width"] * x, canvas["y"] + canvas["height"] * y) for x, y in sweep]
-        page.mouse.move(*places[0])
-        page.mouse.down()
-        for place in places[1:]:
-            page.mouse.move(*place)
-        page.mouse.up()
-        page.locator("#grid-columns").fill("4")
-        page.get_by_role("button", name="Make slots").click()
-        expect(page.locator("#canvas .place.picked")).to_have_count(4)
-        expect(page.locator("#slot-title")).to_have_text("4 slots")
-        page.keyboard.press("g")
-        page.keyboard.type("9506000134353")
-        page.keyboard.press("Enter")
-        expect(page.locator("#scan-said")).to_contain_text("check digit 2")
-        page.locator("#scan-gtin").fill("9506000134352")
-        page.keyboard.press("Enter")
-        expect(page.locator("#scan-said")).to_contain_text("New product gtin-09506000134352")
-        page.get_by_label("Label 3", exact=True).fill("milk")
-        page.get_by_label("Label 3", exact=True).press("Tab")
-        expect(page.locator('#canvas .place[data-index="5"]')).to_have_attribute(
-            "aria-label", re.compile("^Slot B1, milk")
-        )
-        # The picture is drawn anew when the server has said what is wrong.
-        expect(page.locator("#saved")).to_have_text("draft kept", timeout=30_000)
-        page.locator('#canvas .place[data-index="5"]').click()
-        handle = page.locator('.handle[data-corner="0"]').bounding_box()
-        assert handle is not None
-        page.mouse.move(handle["x"] + 5, handle["y"] + 5)
-        page.mouse.down()
-        page.mouse.move(handle["x"] + 25, handle["y"] + 25)
-        page.mouse.up()
-        expect(page.locator("#corner-0-0")).not_to_have_value("134")
-        page.locator("#corner-1-0").fill("99999")
-        page.locator("#corner-1-0").press("Tab")
-        expect(page.locator("#corner-1-0")).to_have_value("1280")
-        expect(page.locator("#saved")).to_have_text("draft kept", timeout=30_000)
-        page.reload()
-        expect(page.locator("#canvas .place")).to_have_count(9)
+@pytest.fixture
+def device_link(mosquitto: Mosquitto) -> Iterator[Link]:
+    """The link of a device that sends what a test says."""
+    with subscribed(mosquitto.address, client_id="device") as link:
+        yield link
+
+
+@pytest.fixture
+def shop(mosquitto: Mosquitto, device_link: Link, tmp_path: Path) -> Iterator[Dashboard]:
+    """A real dashboard that knows a store with two shelves."""
+    with Dashboard(mosquitto, tmp_path / "shop", "--no-login") as made:
+        open_shop(device_link)
+        arrived(made.address, 4)
+        yield made
 
 
 @pytest.mark.browser
 @pytest.mark.broker
-def test_a_browser_asks_before_what_is_not_kept_is_lost(
-    mosquitto: Mosquitto, opened: Opener, tmp_path: Path
-) -> None:
-    with (
-        Dashboard(mosquitto, tmp_path / "shop", "--no-login") as shop,
-        subscribed(mosquitto.address, client_id="device") as link,
-    ):
-        open_shop(link)
-        arrived(shop.address, 4)
-        page = edited(opened, shop)
-        expect(page.locator("#saved")).to_have_text("draft kept", timeout=30_000)
-        page.route("**/planogram", lambda route: route.abort())
-        page.locator("#shelf").fill("13")
-        page.locator("#shelf").press("Tab")
-        expect(page.locator("#saved")).to_have_class("pill bad")
-        asked: list[str] = []
+def test_a_browser_draws_a_grid_and_assigns_by_gtin(shop: Dashboard, opened: Opener, tmp_path: Path) -> None:
+    page = edited(opened, shop)
+    expect(page.locator("#send")).to_be_disabled()
+    (tmp_path / "shelf.jpg").write_bytes(picture(width=1280, height=720))
+    page.locator("#picture-file").set_input_files(tmp_path / "shelf.jpg")
+    expect(page.locator("#canvas image")).to_have_count(1)
+    canvas = page.locator("#canvas").bounding_box()
+    assert canvas is not None
+    sweep = [(0.1, 0.55), (0.5, 0.7), (0.9, 0.9)]
+    places = [(canvas["x"] + canvas["width"] * x, canvas["y"] + canvas["height"] * y) for x, y in sweep]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place)
+    page.mouse.up()
+    page.locator("#grid-columns").fill("4")
+    page.get_by_role("button", name="Make slots").click()
+    expect(page.locator("#canvas .place.picked")).to_have_count(4)
+    expect(page.locator("#slot-title")).to_have_text("4 slots")
+    page.keyboard.press("g")
+    page.keyboard.type("9506000134353")
+    page.keyboard.press("Enter")
+    expect(page.locator("#scan-said")).to_contain_text("check digit 2")
+    page.locator("#scan-gtin").fill("9506000134352")
+    page.keyboard.press("Enter")
+    expect(page.locator("#scan-said")).to_contain_text("New product gtin-09506000134352")
+    page.get_by_label("Label 3", exact=True).fill("milk")
+    page.get_by_label("Label 3", exact=True).press("Tab")
+    expect(page.locator('#canvas .place[data-index="5"]')).to_have_attribute(
+        "aria-label", re.compile("^Slot B1, milk")
+    )
+    # The picture is drawn anew when the server has said what is wrong.
+    expect(page.locator("#saved")).to_have_text("draft kept", timeout=30_000)
+    page.locator('#canvas .place[data-index="5"]').click()
+    handle = page.locator('.handle[data-corner="0"]').bounding_box()
+    assert handle is not None
+    page.mouse.move(handle["x"] + 5, handle["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(handle["x"] + 25, handle["y"] + 25)
+    page.mouse.up()
+    expect(page.locator("#corner-0-0")).not_to_have_value("134")
+    page.locator("#corner-1-0").fill("99999")
+    page.locator("#corner-1-0").press("Tab")
+    expect(page.locator("#corner-1-0")).to_have_value("1280")
+    expect(page.locator("#saved")).to_have_text("draft kept", timeout=30_000)
+    page.reload()
+    expect(page.locator("#canvas .place")).to_have_count(9)
 
-        def stay(dialog: Dialog) -> None:
-            asked.append(dialog.type)
-            dialog.dismiss()
 
-        page.on("dialog", stay)
-        page.get_by_role("link", name="Stores").first.click()
-        assert asked == ["beforeunload"]
-        expect(page.locator("#shelf")).to_have_value("13")
+@pytest.mark.browser
+@pytest.mark.broker
+def test_a_browser_asks_before_what_is_not_kept_is_lost(shop: Dashboard, opened: Opener) -> None:
+    page = edited(opened, shop)
+    expect(page.locator("#saved")).to_have_text("draft kept", timeout=30_000)
+    page.route("**/planogram", lambda route: route.abort())
+    page.locator("#shelf").fill("13")
+    page.locator("#shelf").press("Tab")
+    expect(page.locator("#saved")).to_have_class("pill bad")
+    asked: list[str] = []
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
+    page.get_by_role("link", name="Stores").first.click()
+    assert asked == ["beforeunload"]
+    expect(page.locator("#shelf")).to_have_value("13")
     assert all("ERR_FAILED" in error for error in opened.errors)
     opened.errors.clear()
 
@@ -389,33 +389,27 @@ def test_a_browser_asks_before_what_is_not_kept_is_lost(
 @pytest.mark.browser
 @pytest.mark.broker
 def test_two_who_draw_at_once_are_told_and_nothing_is_overwritten(
-    mosquitto: Mosquitto, opened: Opener, tmp_path: Path
+    shop: Dashboard, device_link: Link, opened: Opener, tmp_path: Path
 ) -> None:
-    with (
-        Dashboard(mosquitto, tmp_path / "shop", "--no-login") as shop,
-        subscribed(mosquitto.address, client_id="device") as link,
-    ):
-        open_shop(link)
-        arrived(shop.address, 4)
-        (tmp_path / "shelf.jpg").write_bytes(picture(width=1280, height=720))
-        mine, theirs = edited(opened, shop), edited(opened, shop)
-        for page, shelf in ((theirs, "theirs"), (mine, "mine")):
-            page.locator("#shelf").fill(shelf)
-            page.locator("#shelf").press("Tab")
-            said = "draft kept" if page is theirs else "somebody else changed this draft: load the page again"
-            expect(page.locator("#saved")).to_have_text(said)
-        mine.locator("#picture-file").set_input_files(tmp_path / "shelf.jpg")
-        expect(mine.locator("#canvas image")).to_have_count(0)
-        theirs.reload()
-        expect(theirs.locator("#shelf")).to_have_value("theirs")
-        expect(theirs.locator("#said")).to_be_hidden()
-        # Meanwhile the device is given another planogram from elsewhere.
-        plan = {"sha256": "ef" * 32, "width": 1280, "height": 720, "slots": {"A1": QUAD}}
-        device = DeviceTopics(*HERE.split("/")[2:5:2])
-        publish(link, device.state, snapshot(planogram=plan, slots={}))
-        wait_until(lambda: "ef" * 6 in theirs.request.get(shop.address + HERE).text(), 20)
-        theirs.reload()
-        expect(theirs.locator("#said")).to_contain_text("another planogram since this draft was begun")
+    (tmp_path / "shelf.jpg").write_bytes(picture(width=1280, height=720))
+    mine, theirs = edited(opened, shop), edited(opened, shop)
+    for page, shelf in ((theirs, "theirs"), (mine, "mine")):
+        page.locator("#shelf").fill(shelf)
+        page.locator("#shelf").press("Tab")
+        said = "draft kept" if page is theirs else "somebody else changed this draft: load the page again"
+        expect(page.locator("#saved")).to_have_text(said)
+    mine.locator("#picture-file").set_input_files(tmp_path / "shelf.jpg")
+    expect(mine.locator("#canvas image")).to_have_count(0)
+    theirs.reload()
+    expect(theirs.locator("#shelf")).to_have_value("theirs")
+    expect(theirs.locator("#said")).to_be_hidden()
+    # Meanwhile the device is given another planogram from elsewhere.
+    plan = {"sha256": "ef" * 32, "width": 1280, "height": 720, "slots": {"A1": QUAD}}
+    device = DeviceTopics(*HERE.split("/")[2:5:2])
+    publish(device_link, device.state, snapshot(planogram=plan, slots={}))
+    wait_until(lambda: "ef" * 6 in theirs.request.get(shop.address + HERE).text(), 20)
+    theirs.reload()
+    expect(theirs.locator("#said")).to_contain_text("another planogram since this draft was begun")
     assert all("409" in text for text in opened.errors)
     opened.errors.clear()
 
