@@ -171,6 +171,7 @@ def test_with_opening_hours_no_other_time_counts(store: Store, visitor: Visitor)
     assert there.get("/stores/0417/availability?days=7").text.count("9 h") == 3, "out, longest, top gap"
 
 
+@pytest.mark.usefixtures("visitor")
 def test_opening_hours_are_set_day_by_day(store: Store) -> None:
     def save(**days: str) -> httpx.Response:
         fields = {f"hours-{day}": text for day, text in days.items()}

@@ -68,7 +68,7 @@ def test_streams_and_devices_do_not_mix(store: Store) -> None:
     note(store, SOURCE, "1", "cam", state="{}")
     note(store, SOURCE, "1", "cam", health="offline")
     assert devices(store) == [
-        {"source": SOURCE, "store": "1", "device": "cam", "state": "{}", "health": "offline"}
+        {"source": SOURCE, "store": "1", "device": "cam", "state": "{}", "health": "offline", "heard": None}
     ]
 
 
