@@ -249,7 +249,7 @@ def test_an_administrator_helps_who_has_forgotten_the_password(house: House) -> 
 
 def test_who_knows_the_password_uses_up_no_tries_of_others(house: House) -> None:
     """A shop behind one address: everybody who comes to work logs in."""
-    for _ in range(30):
+    for _ in range(21):
         assert enter(house.visitor(), "admin").status_code == 303
     assert not house.access.throttle.wait("staff", "testclient", house.now)
     throttle = Throttle()

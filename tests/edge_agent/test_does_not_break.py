@@ -296,7 +296,7 @@ def test_a_disk_that_stays_full_costs_a_bounded_memory_and_what_is_left_out_is_c
     refused = 0
     for _ in range(1500):
         try:
-            shelf.agent.started("0.1.0" * 2000, 0.0)
+            shelf.agent.started("0.1.0" * 50, 0.0)
         except DeviceError:
             refused += 1
     assert refused > 1000
