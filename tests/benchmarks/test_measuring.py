@@ -138,6 +138,7 @@ def test_it_ends_at_the_limit_and_says_that_the_target_was_not_reached(tmp_path:
     assert len(figures["accuracies"]) == figures["epochs"] < 1000
 
 
+@pytest.mark.slow
 def test_pictures_of_another_size_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.npz"
     images, labels = np.zeros((4, 28, 28), np.uint8), np.zeros(4, np.int64)

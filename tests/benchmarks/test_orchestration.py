@@ -98,6 +98,7 @@ def test_a_fold_that_is_not_there_is_refused(grocery: Path, tmp_path: Path) -> N
     assert "Expected: --fold below 3" in script("grocerystore.py", *words, code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_ends_the_script_with_its_exit_code(grocery: Path, tmp_path: Path) -> None:
     words = ("cv", grocery, tmp_path / "cv", "--fold", 0, "--", "--epochs", 0)
     assert "Expected: --epochs" in script("grocerystore.py", *words, code=UsageError.exit_code).stderr

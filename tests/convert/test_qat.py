@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 
-@pytest.mark.parametrize("preset", ["shelf-s", "shelf-m", "shelf-32", "article-cifar", "article-64"])
+@pytest.mark.parametrize(
+    "preset",
+    ["shelf-s", pytest.param("shelf-m", marks=pytest.mark.slow), "shelf-32", "article-cifar", "article-64"],
+)
 def test_every_preset_computes_the_same_when_it_is_rebuilt(preset: str) -> None:
     import keras  # noqa: PLC0415 - seconds, and only here
     import tensorflow_model_optimization as tfmot  # noqa: PLC0415

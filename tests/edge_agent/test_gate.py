@@ -176,12 +176,10 @@ def test_with_and_without_a_gate_the_same_is_told(story: list[tuple[dict[str, st
     assert told_by[0] == told_by[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "until_s"),
-    [
-        pytest.param(7, 34.0, id="stock and light", marks=pytest.mark.slow),
-        pytest.param(21, 58.0, id="covered"),
-    ],
+    [pytest.param(7, 34.0, id="stock and light"), pytest.param(21, 58.0, id="covered")],
 )
 def test_on_rendered_shelves_the_gate_costs_no_event(seed: int, until_s: float) -> None:
     found = told(seed, 2.5, until_s=until_s)
