@@ -34,7 +34,7 @@ class Recording:
     def __init__(self, folder: Path, broker: Mosquitto, database: str, largest: int | None = None) -> None:
         self._log = folder / "recorder.log"
         self._command = [sys.executable, "-m", "dashboard", "--broker", broker.url, "--database", database]
-        self._command += ["--port", str(free_port()), "--no-login"]
+        self._command += ["--port", str(free_port()), "--no-login", "--files", str(folder / "files")]
         self.largest = largest
         self._process: subprocess.Popen[bytes] | None = None
 

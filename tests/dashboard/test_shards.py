@@ -56,7 +56,7 @@ class Shard:
         self._command = [sys.executable, "-m", "dashboard", "--broker", f"mqtts://localhost:{shop.port}"]
         self._command += ["--ca", str(own.ca), "--certificate", str(own.certificate), "--key", str(own.key)]
         self._command += ["--name", name, "--stores", stores, "--database", database]
-        self._command += ["--port", "0", "--no-login"]
+        self._command += ["--port", "0", "--no-login", "--files", str(shop.folder.parent / "files")]
         self._log = shop.folder.parent / f"{name}.log"
         self.start()
 
