@@ -26,7 +26,7 @@ from edge_agent.contracts.errors import DataError, UsageError
 from edge_agent.contracts.preprocess import Image
 from edge_agent.hard_export import COLUMNS
 from tests.brokers import Mosquitto, subscribed
-from tests.conftest import write_device
+from tests.conftest import Kit, write_device
 from tests.dashboard.conftest import Opener
 from tests.dashboard.pages import Dashboard, Visitor, arrived, hidden, open_shop, snapshot
 from tests.dashboard.stored import note
@@ -106,6 +106,17 @@ def test_what_is_labelled_is_a_data_set_for_train(queue: Queue, tmp_path: Path) 
     assert any(np.array_equal(picture, original) for picture in pictures), "to the pixel"
     with pytest.raises(DataError, match="which is there"):
         export_to(tmp_path / "out", queue, {})
+
+
+@pytest.mark.slow
+def test_what_was_exported_is_trained_on(queue: Queue, tmp_path: Path, kit: Kit) -> None:
+    rows = [told(number) for number in range(36)]
+    import_from(io.BytesIO(archive(rows, {row["path"]: jpeg(n) for n, row in enumerate(rows)})), queue, "mei")
+    for number, item in enumerate(queue.items("open", 100)):
+        assert queue.label(item["name"], ("milk-1l", "empty")[number % 2], "labelled", "mei")
+    assert export_to(tmp_path / "set", queue, {}) == 36
+    kit("train", tmp_path / "set", "--out", tmp_path / "run", "--image-px", 32, "--epochs", 1)
+    assert (tmp_path / "run" / "report.html").is_file()
 
 
 def test_a_folder_and_labels_that_are_there_already(queue: Queue, tmp_path: Path) -> None:
