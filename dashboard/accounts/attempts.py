@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 import anyio
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from dashboard.accounts.gate import Access, client_of
@@ -29,12 +28,12 @@ class Attempts:
         wait = throttle.wait(name, address, now)
         if wait:
             return False, wait
-        people, audit = self._access.accounts.people, self._access.accounts.audit
+        people = self._access.accounts.people
         # Counted before it is known: many tries at the same time are many tries.
         throttle.failed(name, address, now)
         right = await anyio.to_thread.run_sync(people.right, name, password, limiter=self._trying)
         if right:
             throttle.succeeded(name, address)
         else:
-            await run_in_threadpool(audit.note, name, "login-failed", "", address, now)
+            await self._access.note(request, name, "login-failed")
         return right, timedelta()

@@ -49,6 +49,11 @@ class Access:
     throttle: Throttle = field(default_factory=Throttle)
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
+    async def note(self, request: Request, who: str, what: str, about: str = "") -> None:
+        """Write down in the audit log what somebody did, and from where."""
+        note = self.accounts.audit.note
+        await run_in_threadpool(note, who, what, about, client_of(request), self.clock())
+
     def identity(self, headers: Headers, cookies: dict[str, str], path: str) -> Identity | None:
         """Return who asks; None for nobody known. A token opens what is for programs, and no page."""
         if not self.login:

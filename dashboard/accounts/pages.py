@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dashboard.accounts.attempts import Attempts
-from dashboard.accounts.gate import COOKIE, Access, client_of, posted, require, root_of
+from dashboard.accounts.gate import COOKIE, Access, posted, require, root_of
 from dashboard.accounts.identity import Role
 from dashboard.pages import frame
 from edge_agent.contracts.errors import UsageError
@@ -50,8 +50,7 @@ class Door:
         if not right:
             return self._asking(request, 401, "login.wrong", after)
         people, now = self._access.accounts.people, self._access.clock()
-        note = self._access.accounts.audit.note
-        await run_in_threadpool(note, name, "login", "", client_of(request), now)
+        await self._access.note(request, name, "login")
         # Always a new one: what a browser held before the log-in is worth nothing after it.
         await run_in_threadpool(people.close_session, request.cookies.get(COOKIE, ""))
         secret = await run_in_threadpool(people.open_session, name, now)
@@ -65,8 +64,7 @@ class Door:
         identity = require(request, Role.VIEWER)
         await posted(request)
         await run_in_threadpool(self._access.accounts.people.close_session, request.cookies.get(COOKIE, ""))
-        note = self._access.accounts.audit.note
-        await run_in_threadpool(note, identity.name, "logout", "", client_of(request), self._access.clock())
+        await self._access.note(request, identity.name, "logout")
         answer = frame.to(request, "/login")
         answer.delete_cookie(COOKIE, path=_path(request))
         return answer
@@ -140,7 +138,7 @@ class Desk:
             await run_in_threadpool(self._accounts.people.set_password, name, fields.get("new", ""))
         except UsageError as exc:
             return frame.page(request, "account.html", 400, error=str(exc))
-        await self._note(request, name, "password", name)
+        await self._access.note(request, name, "password", name)
         return frame.to(request, "/login")
 
     def _person(self, request: Request) -> str:
@@ -162,7 +160,7 @@ class Desk:
             about, secret = await run_in_threadpool(self._do, identity.name, fields)
         except (UsageError, ValueError) as exc:
             return await self._desk(request, 400, error=str(exc))
-        await self._note(request, identity.name, fields["do"], about)
+        await self._access.note(request, identity.name, fields["do"], about)
         return await self._desk(request, secret=secret) if secret else frame.to(request, "/admin/accounts")
 
     def _do(self, admin: str, fields: dict[str, str]) -> tuple[str, str]:
@@ -203,10 +201,6 @@ class Desk:
         lines = await run_in_threadpool(self._accounts.audit.page, before, _LINES)
         older = lines[-1]["row"] if len(lines) == _LINES else None
         return frame.page(request, "audit.html", lines=lines, older=older)
-
-    async def _note(self, request: Request, who: str, what: str, about: str) -> None:
-        note = self._accounts.audit.note
-        await run_in_threadpool(note, who, what, about, client_of(request), self._access.clock())
 
 
 def routes(access: Access) -> list[Route]:

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dashboard.accounts.gate import client_of, posted, require
-from dashboard.accounts.identity import Identity, Role
+from dashboard.accounts.gate import posted, require
+from dashboard.accounts.identity import Role
 from dashboard.accounts.records import StoreSetting
 from dashboard.alerts import wording
 from dashboard.alerts.book import Book
@@ -58,7 +58,7 @@ class Desk:
         if alert is None:
             return await self._page(request, 409, said="alerts.gone")
         about = f"{alert.rule}: {'/'.join(filter(None, (*alert.cause.key[1:],)))}"
-        await self._note(request, identity, "alert-take", about)
+        await self._site.access.note(request, identity.name, "alert-take", about)
         return frame.to(request, "/alerts")
 
     async def mute(self, request: Request) -> Response:
@@ -74,7 +74,9 @@ class Desk:
         until = now + timedelta(hours=int(hours)) if hours else None
         identifier = uuid7(int(now.timestamp() * 1000))
         await run_in_threadpool(self._book.mute, identifier, Mute(**scope, until=until), identity.name, now)
-        await self._note(request, identity, "alert-mute", f"{_named(scope)} {hours or '∞'} h")
+        await self._site.access.note(
+            request, identity.name, "alert-mute", f"{_named(scope)} {hours or '∞'} h"
+        )
         return frame.to(request, "/alerts")
 
     async def unmute(self, request: Request) -> Response:
@@ -82,7 +84,7 @@ class Desk:
         identity = require(request, Role.ADMIN)
         mute = await run_in_threadpool(self._book.unmute, (await posted(request)).get("mute", ""))
         if mute is not None:
-            await self._note(request, identity, "alert-unmute", _named(mute))
+            await self._site.access.note(request, identity.name, "alert-unmute", _named(mute))
         return frame.to(request, "/alerts")
 
     async def log(self, request: Request) -> Response:
@@ -129,10 +131,6 @@ class Desk:
             "over": [shown(alert) for alert in self._book.over(_MOST_OVER)],
             "mutes": [{**mute, "name": _named(mute)} for mute in self._book.muted(now)],
         }
-
-    async def _note(self, request: Request, identity: Identity, what: str, about: str) -> None:
-        note = self._site.access.accounts.audit.note
-        await run_in_threadpool(note, identity.name, what, about, client_of(request), self._site.now())
 
 
 def _leads(alert: Alert) -> str:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from dashboard.accounts.gate import client_of, require
+from dashboard.accounts.gate import require
 from dashboard.accounts.identity import Identity, Role
 from dashboard.editor import draft as drafts
 from dashboard.editor import reference
@@ -132,7 +132,7 @@ class Editor:
         except KitError as exc:
             return said(exc, 502)
         about = f"{device.store}/{device.device}: {answer.get('planogram', 'refused')[:12]}"
-        await self._note(request, identity, "planogram-send", about)
+        await self._site.access.note(request, identity.name, "planogram-send", about)
         return JSONResponse(answer)
 
     async def yaml(self, request: Request) -> Response:
@@ -163,7 +163,9 @@ class Editor:
             return said(exc, _CONFLICT)
         except KitError as exc:
             return said(exc)
-        await self._note(request, identity, "planogram-picture", f"{device.store}/{device.device}")
+        await self._site.access.note(
+            request, identity.name, "planogram-picture", f"{device.store}/{device.device}"
+        )
         return JSONResponse(draft.model_dump(mode="json", include={"revision", "width", "height", "picture"}))
 
     def _take(self, device: DeviceTopics, source: Callable[[], bytes], revision: object) -> Draft:
@@ -238,10 +240,6 @@ class Editor:
             if state is not None:
                 found[device] = messages.decode(State, state.encode())
         return found
-
-    async def _note(self, request: Request, identity: Identity, what: str, about: str) -> None:
-        note = self._site.access.accounts.audit.note
-        await run_in_threadpool(note, identity.name, what, about, client_of(request), self._site.now())
 
 
 async def known_device(site: Site, request: Request) -> DeviceTopics:

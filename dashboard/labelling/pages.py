@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from dashboard.accounts.gate import client_of, posted, require
+from dashboard.accounts.gate import posted, require
 from dashboard.accounts.identity import Identity, Role
 from dashboard.editor.pages import known_device, picture_of
 from dashboard.editor.reference import decoded
@@ -98,7 +98,7 @@ class Desk:
             except KitError as exc:
                 return said(exc)
         about = f"{found.new} new, {found.known} known, {found.left_out} left out"
-        await self._note(request, identity, "labels-import", about)
+        await self._site.access.note(request, identity.name, "labels-import", about)
         told = {"new": found.new, "known": found.known, "left_out": found.left_out}
         return JSONResponse({**told, "refused": found.refused})
 
@@ -111,7 +111,7 @@ class Desk:
             )
         except KitError as exc:
             return frame.problem(request, 404, str(exc))
-        await self._note(request, identity, "labels-export", "")
+        await self._site.access.note(request, identity.name, "labels-export", "")
         headers = {"Content-Disposition": 'attachment; filename="labelled.zip"'}
         return StreamingResponse(_chunks(file), media_type="application/zip", headers=headers)
 
@@ -133,7 +133,9 @@ class Desk:
         if not _NAME.fullmatch(slot):
             raise HTTPException(404)
         pictured = await run_in_threadpool(self._wrong, device, slot, identity)
-        await self._note(request, identity, "reading-wrong", f"{device.store}/{device.device}/{slot}")
+        await self._site.access.note(
+            request, identity.name, "reading-wrong", f"{device.store}/{device.device}/{slot}"
+        )
         said = "picture" if pictured else "waiting"
         return frame.to(request, f"/stores/{device.store}/devices/{device.device}/slots/{slot}?wrong={said}")
 
@@ -188,10 +190,6 @@ class Desk:
             int(np.clip(round(float(max(pair))), _LEAST_PX, _MOST_PX)) for pair in (sides[::2], sides[1::2])
         )
         return np.ascontiguousarray(crop(image, quad.astype(np.float32), tall, wide)[..., ::-1])
-
-    async def _note(self, request: Request, identity: Identity, what: str, about: str) -> None:
-        note = self._site.access.accounts.audit.note
-        await run_in_threadpool(note, identity.name, what, about, client_of(request), self._site.now())
 
 
 def _chunks(file: IO[bytes]) -> Any:  # noqa: ANN401 - a generator for Starlette

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dashboard.accounts.gate import client_of, posted, require
+from dashboard.accounts.gate import posted, require
 from dashboard.accounts.identity import Role
 from dashboard.accounts.records import StoreSetting
 from dashboard.hours import DAYS, read_day, written
@@ -44,8 +44,7 @@ def routes(site: Site) -> list[Route]:
             shown = {"store": name, "setting": setting, "days": days, "error": error}
             return frame.page(request, "settings.html", 400, **shown)
         about = f"{name}: {setting.title} {setting.zone} {setting.hours}".rstrip()
-        note = site.access.accounts.audit.note
-        await run_in_threadpool(note, identity.name, "store-settings", about, client_of(request), site.now())
+        await site.access.note(request, identity.name, "store-settings", about)
         return frame.to(request, f"/stores/{name}")
 
     place = "/stores/{store}/settings"
