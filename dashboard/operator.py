@@ -1,5 +1,7 @@
 """Asks devices for things on behalf of the pages: one link to the broker, many requests at once."""
 
+import base64
+import binascii
 import json
 import threading
 import uuid
@@ -126,3 +128,17 @@ class Operator:
         if asked is not None:
             asked.reply = reply
             asked.there.set()
+
+
+def picture_of(reply: Reply) -> bytes:
+    """Return the picture in a reply to `cmd/snapshot`.
+
+    Raises:
+        DataError: There is none.
+    """
+    if not reply.ok:
+        raise DataError(reply.error or "Expected: a picture. Received: none.")
+    try:
+        return base64.b64decode(str((reply.model_extra or {}).get("picture", "")), validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise DataError("Expected: a picture. Received: something else.") from exc

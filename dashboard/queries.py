@@ -140,7 +140,7 @@ class Queries:
             query = query.where(self._json(_DEVICE.c.health, "status") == status)
         with self._engine.connect() as connection:
             return [
-                (row.source, row.store, row.device, _loaded(row.state), _loaded(row.health), row.heard)
+                (row.source, row.store, row.device, loaded(row.state), loaded(row.health), row.heard)
                 for row in connection.execute(query)
             ]
 
@@ -219,7 +219,7 @@ class Queries:
             rows = [dict(row) for row in connection.execute(query).mappings()]
             shelves = sa.select(_DEVICE.c.source, _DEVICE.c.state)
             shelves = shelves.where(_DEVICE.c.source.in_([row["source"] for row in rows]))
-            states = {row.source: _loaded(row.state) or {} for row in connection.execute(shelves)}
+            states = {row.source: loaded(row.state) or {} for row in connection.execute(shelves)}
         return count, [{**row, "state": states.get(row["source"], {})} for row in rows]
 
     def choices(self, name: str) -> list[str]:
@@ -268,7 +268,7 @@ class Queries:
         query = query.where(_DEVICE.c.store == store, _DEVICE.c.device == device)
         with self._engine.connect() as connection:
             row = connection.execute(query).first()
-        return None if row is None else (_loaded(row.state), _loaded(row.health), row.heard)
+        return None if row is None else (loaded(row.state), loaded(row.health), row.heard)
 
     def gaps(self, after: int, limit: int) -> list[Row]:
         """Return what is known to be lost or refused, from the so-and-so-many-th on."""
@@ -347,7 +347,8 @@ def _gaps() -> sa.Select[Any]:
     return sa.select(*columns, sa.func.coalesce(_GAP.c.reason, LOST).label("reason"))
 
 
-def _loaded(text: str | None) -> Row | None:
+def loaded(text: str | None) -> Row | None:
+    """Return what a device said, as it is kept; None where it has said nothing."""
     if text is None:
         return None
     value: Row = json.loads(text)

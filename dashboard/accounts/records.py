@@ -92,10 +92,10 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class StoreSetting:
-    """How a store is called, the zone of its clocks, and its opening hours: empty where nobody said."""
+    """How a store is called, the zone of its clocks, and its opening hours: as here where nobody said."""
 
-    title: str
-    zone: str
+    title: str = ""
+    zone: str = "UTC"
     hours: str = ""
 
     @property
@@ -119,7 +119,7 @@ class Settings:
         """Return what holds for a store."""
         with self._engine.connect() as connection:
             row = connection.execute(_SETTINGS.where(SETTINGS.c.store == store)).first()
-        return StoreSetting("", "UTC") if row is None else _setting(row)
+        return StoreSetting() if row is None else _setting(row)
 
     def set(self, store: str, setting: StoreSetting) -> None:
         """Keep what holds for a store from now on.

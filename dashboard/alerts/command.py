@@ -113,7 +113,7 @@ def _item(rule: Rule, store: str, now: datetime) -> dict[str, Any]:
     label = next(iter(rule.products), "")
     cause = Cause(kind=rule.kind, store=store, device="test", label=label, name=label)
     alert = Alert(id=f"test-{uuid7(int(now.timestamp() * 1000))}", rule=rule.name, cause=cause, since=now)
-    return item_of(Told(Notice.TEST, alert), StoreSetting("", "UTC"), now)
+    return item_of(Told(Notice.TEST, alert), StoreSetting(), now)
 
 
 def _tried(channel: Channel, message: Message, now: datetime) -> tuple[bool, str]:

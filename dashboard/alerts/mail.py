@@ -10,25 +10,17 @@ from email.policy import SMTP
 from email.utils import format_datetime
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
 from dashboard.alerts import wording
 from dashboard.alerts.channels import Mail
 from dashboard.alerts.sending import AwayError, RefusedError, Send, within
 from dashboard.alerts.telling import Message
 from dashboard.alerts.webhook import trusting, why
+from dashboard.pages.frame import TEMPLATES
 from dashboard.pages.language import catalogues
 
 _PORTS = {"starttls": 587, "implicit": 465, "none": 25}
 _STEPS = 3
 _PERMANENT = 500
-_TEMPLATES = Environment(
-    loader=PackageLoader("dashboard"),
-    autoescape=select_autoescape(default=True, default_for_string=True),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 
 
 def letter(settings: Mail, message: Message, page: str | None, now: datetime) -> EmailMessage:
@@ -68,7 +60,7 @@ def letter(settings: Mail, message: Message, page: str | None, now: datetime) ->
     ]
     rest = [spoken.say("alerts.more", n=more)] if more else []
     told.set_content("\n\n".join([*lines, *rest]) + "\n")
-    template = _TEMPLATES.get_template("alert_mail.html")
+    template = TEMPLATES.get_template("alert_mail.html")
     html = template.render(t=spoken.say, language=spoken.code, lines=shown, more=more, title=told["Subject"])
     told.add_alternative(html, subtype="html")
     return told

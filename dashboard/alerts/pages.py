@@ -30,7 +30,6 @@ _MOST_OPEN, _MOST_OVER, _LINES = 200, 20, 100
 _FURTHEST = 100_000
 _SCOPE = ("store", "device", "rule", "label")
 _LONGEST = 128
-_OF_NOBODY = StoreSetting("", "UTC")
 
 
 class Desk:
@@ -112,7 +111,7 @@ class Desk:
         mutes = self._book.mutes(now)
 
         def shown(alert: Alert) -> dict[str, Any]:
-            setting = settings.get(alert.cause.store, _OF_NOBODY)
+            setting = settings.get(alert.cause.store, StoreSetting())
             item = item_of(Told(Notice.OPENED, alert), setting, now)
             lasted = ((alert.closed or now) - alert.since).total_seconds()
             return {

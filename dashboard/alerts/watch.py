@@ -4,10 +4,8 @@ It only reads what devices said: the recorder does not wait for it, nor know of 
 where its snapshot or health is another text than before.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import sqlalchemy as sa
@@ -19,12 +17,12 @@ from dashboard.alerts.causes import Cause, causes_of
 from dashboard.alerts.deciding import Decision, Situation, decide
 from dashboard.alerts.rules import Rules
 from dashboard.alerts.telling import messages
+from dashboard.queries import loaded
 from dashboard.tables import DEVICES
 from edge_agent.contracts.identifiers import uuid7
 from edge_agent.contracts.times import to_utc
 
 _PAGE = 500
-_OF_NOBODY = StoreSetting("", "UTC")
 
 
 class Sight:
@@ -64,7 +62,7 @@ class Sight:
         if before is not None and before[0] == text:
             return before
         heard = now if self._began else None
-        return text, causes_of(row.store, row.device, _loaded(row.state), _loaded(row.health), heard)
+        return text, causes_of(row.store, row.device, loaded(row.state), loaded(row.health), heard)
 
 
 class Watch:
@@ -104,16 +102,11 @@ class Watch:
             return Decision()
         with self._book.changing() as connection:
             decision = decided(connection)
-            mail = messages(self._rules, decision.notices, lambda store: settings.get(store, _OF_NOBODY), now)
+            mail = messages(
+                self._rules, decision.notices, lambda store: settings.get(store, StoreSetting()), now
+            )
             self._book.write(connection, decision.alerts.values(), mail, now)
         return decision
-
-
-def _loaded(text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    value: dict[str, Any] = json.loads(text)
-    return value
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -1,7 +1,6 @@
 """Pages of the planogram editor, for administrators: draw, check, keep, download, send."""
 
 import base64
-import binascii
 import re
 from collections.abc import Callable
 from typing import Any
@@ -18,18 +17,17 @@ from dashboard.accounts.identity import Identity, Role
 from dashboard.editor import draft as drafts
 from dashboard.editor import reference
 from dashboard.editor.draft import SHORT, Draft, Drafts, StaleError
-from dashboard.operator import Operator
+from dashboard.operator import Operator, picture_of
 from dashboard.pages import frame
 from dashboard.pages.bodies import content, document, said, sender
 from dashboard.pages.site import Site
-from dashboard.pages.stores import known_store
+from dashboard.pages.stores import known_device
 from edge_agent.contracts import messages
 from edge_agent.contracts.errors import DataError, KitError, ServiceError
 from edge_agent.contracts.identifiers import gtin14
-from edge_agent.contracts.messages import Reply, State
+from edge_agent.contracts.messages import State
 from edge_agent.contracts.topics import DeviceTopics
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _MOST_DRAFT = 1024 * 1024
 _MOST_YAML = 1024 * 1024
@@ -240,33 +238,6 @@ class Editor:
             if state is not None:
                 found[device] = messages.decode(State, state.encode())
         return found
-
-
-async def known_device(site: Site, request: Request) -> DeviceTopics:
-    """Return the device that a path names.
-
-    Raises:
-        HTTPException: Nobody has heard of it (404).
-    """
-    store = await known_store(site, request)
-    device = str(request.path_params["device"])
-    if not _NAME.fullmatch(device) or await run_in_threadpool(site.queries.device, store, device) is None:
-        raise HTTPException(404)
-    return DeviceTopics(store, device)
-
-
-def picture_of(reply: Reply) -> bytes:
-    """Return the picture in a reply to `cmd/snapshot`.
-
-    Raises:
-        DataError: There is none.
-    """
-    if not reply.ok:
-        raise DataError(reply.error or "Expected: a picture. Received: none.")
-    try:
-        return base64.b64decode(str((reply.model_extra or {}).get("picture", "")), validate=True)
-    except (binascii.Error, ValueError) as exc:
-        raise DataError("Expected: a picture. Received: something else.") from exc
 
 
 def _revision(request: Request) -> int:

@@ -13,21 +13,21 @@ from starlette.routing import Route
 
 from dashboard.accounts.gate import posted, require
 from dashboard.accounts.identity import Identity, Role
-from dashboard.editor.pages import known_device, picture_of
 from dashboard.editor.reference import decoded
 from dashboard.labelling import exchange
 from dashboard.labelling.queue import Queue, checked_state
-from dashboard.operator import Operator
+from dashboard.operator import Operator, picture_of
 from dashboard.pages import frame
 from dashboard.pages.bodies import document, said, sender
 from dashboard.pages.site import Site
+from dashboard.pages.stores import known_device
 from edge_agent.contracts.errors import KitError
+from edge_agent.contracts.identifiers import PLAIN
 from edge_agent.contracts.messages import State
 from edge_agent.contracts.preprocess import Image, crop
 from edge_agent.contracts.times import rfc3339
 from edge_agent.contracts.topics import DeviceTopics
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _MOST_DOCUMENT = 16 * 1024
 _AT_ONCE = 500
@@ -130,7 +130,7 @@ class Desk:
         await posted(request)
         device = await known_device(self._site, request)
         slot = request.path_params["name"]
-        if not _NAME.fullmatch(slot):
+        if not re.fullmatch(PLAIN, slot):
             raise HTTPException(404)
         pictured = await run_in_threadpool(self._wrong, device, slot, identity)
         await self._site.access.note(

@@ -20,7 +20,7 @@ THEMES = ("auto", "light", "dark")
 _THEME = "shelfkit_theme"
 _YEAR_S = 365 * 24 * 3600
 
-_TEMPLATES = Environment(
+TEMPLATES = Environment(
     loader=PackageLoader("dashboard"),
     autoescape=select_autoescape(default=True, default_for_string=True),
     undefined=StrictUndefined,
@@ -35,7 +35,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
     identity = identity_of(request)
     role = identity.role if identity else None
     theme = request.cookies.get(_THEME, "auto")
-    text = _TEMPLATES.get_template(template).render(
+    text = TEMPLATES.get_template(template).render(
         root=root_of(request),
         static=f"{root_of(request)}/static/{assets.version()}",
         needed=assets.needed,

@@ -13,8 +13,9 @@ from starlette.routing import Route
 from dashboard.accounts.gate import identity_of, inner_path
 from dashboard.pages import frame
 from dashboard.pages.site import Site
+from edge_agent.contracts.identifiers import PLAIN
+from edge_agent.contracts.topics import DeviceTopics
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ASK_AGAIN_S = 30.0
 _STREAM = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -55,9 +56,22 @@ async def known_store(site: Site, request: Request) -> str:
         HTTPException: Nobody has heard of it (404).
     """
     name = str(request.path_params["store"])
-    if not _NAME.fullmatch(name) or not await run_in_threadpool(site.queries.has_store, name):
+    if not re.fullmatch(PLAIN, name) or not await run_in_threadpool(site.queries.has_store, name):
         raise HTTPException(404)
     return name
+
+
+async def known_device(site: Site, request: Request) -> DeviceTopics:
+    """Return the device that a path names.
+
+    Raises:
+        HTTPException: Nobody has heard of it (404).
+    """
+    store = await known_store(site, request)
+    device = str(request.path_params["device"])
+    if not re.fullmatch(PLAIN, device) or await run_in_threadpool(site.queries.device, store, device) is None:
+        raise HTTPException(404)
+    return DeviceTopics(store, device)
 
 
 def _still_allowed(site: Site, request: Request) -> Callable[[], Awaitable[bool]]:

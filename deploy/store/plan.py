@@ -5,11 +5,12 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from deploy.broker import OPERATOR, RECORDER
 from edge_agent.contracts.errors import UsageError
 
 _PLACE = re.compile(r"/[A-Za-z0-9_./@:+,-]*")
 BROKER_USER, RECORDER_USER = "shelfkit-broker", "shelfkit-recorder"
-RECORDER, PAGE = "svc-recorder", "svc-operator-page"
+PAGE = f"{OPERATOR}-page"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from deploy.broker import BrokerPlan, write_broker
+from deploy.broker import RECORDER, BrokerPlan, write_broker
 from deploy.fleet import Fleet
 from deploy.store.compose import IMAGE, compose, image
-from deploy.store.plan import PAGE, RECORDER, StorePlan
+from deploy.store.plan import PAGE, StorePlan
 from deploy.store.units import units
 from edge_agent.contracts.errors import ConfigError, DataError
 from edge_agent.contracts.files import written_beside
