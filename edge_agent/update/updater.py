@@ -158,13 +158,13 @@ class Updater:
             # Said why, with the agent's own last words.
             decision = machine.decide(known, replace(seen, tail=self._system.tail().strip()[-1500:]))
         self._keep(known, decision.state)
-        self._tell(decision.report, now)
+        self._tell(replace(decision.report, previous=decision.state.previous), now)
         self._do(decision, seen)
         return decision
 
     def _tell(self, report: Report, now: Moment) -> None:
         try:
-            self._exchange.tell(replace(report, previous=state.load(self.place).previous), now)
+            self._exchange.tell(report, now)
         except DeviceError as exc:
             log.warning("%s", exc)
 
@@ -260,8 +260,10 @@ class Updater:
         log.warning("release %d: %s", wish.release, error)
 
     def _report(self, wish: Wish, phase: Phase, reason: str | None = None) -> Report:
-        good = state.load(self.place).good
-        return Report(phase.value, wish.rollout, wish.attempt, wish.release, good, reason)
+        known = state.load(self.place)
+        return Report(
+            phase.value, wish.rollout, wish.attempt, wish.release, known.good, reason, known.previous
+        )
 
     def _staged(self, known: State, wish: Wish, source: Source) -> Release | None:
         """Fetch, verify and lay down a release; None where this device does not take it."""
