@@ -40,13 +40,10 @@ class Mosquitto:
         self.url = f"mqtt://127.0.0.1:{self.port}"
         folder.mkdir(parents=True, exist_ok=True)
         self._config = folder / "mosquitto.conf"
+        self._kept = folder / "mosquitto.db"
         self._program = program
         access = lines or (f"listener {self.port} 127.0.0.1", "allow_anonymous true")
-        kept = (
-            ("persistence true", f"persistence_location {folder}/", "autosave_interval 1")
-            if persistent
-            else ()
-        )
+        kept = ("persistence true", f"persistence_location {folder}/") if persistent else ()
         text = [
             *(line.replace("PORT", str(self.port)) for line in access),
             *kept,
@@ -78,6 +75,20 @@ class Mosquitto:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def keep(self) -> None:
+        """Let it write what it keeps over a restart, and wait until it has."""
+        assert self._process is not None
+        before = self._written()
+        self._process.send_signal(signal.SIGUSR1)
+        end = time.monotonic() + 10
+        while self._written() == before:
+            assert time.monotonic() < end, f"mosquitto keeps nothing: {self._log.read_text()}"
+            time.sleep(0.02)
+
+    def _written(self) -> int | None:
+        # Written beside and renamed: another file each time.
+        return self._kept.stat().st_mtime_ns if self._kept.exists() else None
 
     def reload(self) -> None:
         """Let it read its access list again."""

@@ -182,7 +182,7 @@ def test_a_rollout_outlives_its_broker(fleet: Fleet, broker: Mosquitto) -> None:
         )
         try:
             until(lambda: sum(device.good == 2 for device in devices.values()) == 1)
-            time.sleep(1.2)  # mosquitto writes what it retains once a second
+            broker.keep()
             broker.kill()
             kept = Kept(fleet)
             wave = kept.named("").wave
