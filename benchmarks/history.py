@@ -128,7 +128,7 @@ def _fill(store: Store, now: datetime, days: int, slots: int) -> int:
     for first in range(0, len(arrivals), _BATCH):
         with store.writing() as connection:
             store.take(connection, Batch(arrivals[first : first + _BATCH]), now)
-    state = {
+    snapshot = {
         "shelf": "1",
         "time": rfc3339(now),
         "camera": {"faults": []},
@@ -139,7 +139,7 @@ def _fill(store: Store, now: datetime, days: int, slots: int) -> int:
         "slots": {name: {"state": state, "since": rfc3339(at)} for name, (state, at) in seen.items()},
     }
     with store.writing() as connection:
-        latest = {"store": "1", "device": "cam", "state": json.dumps(state)}
+        latest: dict[str, str | None] = {"store": "1", "device": "cam", "state": json.dumps(snapshot)}
         store.take(connection, Batch(latest={_SOURCE: latest}), now)
     return len(arrivals)
 

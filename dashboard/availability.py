@@ -155,8 +155,7 @@ def _is_known(
         return False
     if one.fault is not None:
         return len(faults) == len(before.faults)
-    last = before.changes.get(one.about)
-    return last is not None and one.at <= last.at and len(changes[one.about]) == 1
+    return one.about in before.changes and len(changes[one.about]) == 1
 
 
 def _in_order(bodies: Iterable[dict[str, Any]]) -> list[_Told]:

@@ -79,7 +79,14 @@ class Past:
             # Of a day that a device's clock had reached already, events may be gone, too.
             last = datetime.fromtimestamp(purged / 1000, UTC) + _DAY
             limits.append(last.astimezone(zone).date() + _DAY)
-        return min(max(limits), today)
+        first = min(max(limits), today)
+        if first > wanted:
+            # Never so far that a day would be left out between.
+            kept = sa.select(sa.func.max(AVAILABILITY.c.day)).where(AVAILABILITY.c.source == source)
+            with self._engine.connect() as connection:
+                last = connection.execute(kept).scalar()
+            first = first if last is None else min(first, date.fromisoformat(last) + _DAY)
+        return first
 
     def reading(self, source: str, state: str | None, turn: Turn, until: datetime) -> Reading:
         """Read what events say from a day on, and before it the day that is kept."""

@@ -107,7 +107,7 @@ def blind_spans(faults: Iterable[tuple[datetime, str, bool]], since: datetime, u
         until: A fault that did not end lasts until here.
     """
     now: set[str] = set()
-    changes: list[Change] = []
+    changes = [Change(since, "sees")]
     for moment, fault, begins in faults:
         if begins:
             now.add(fault)
