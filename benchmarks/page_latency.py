@@ -185,7 +185,7 @@ def _first_picture(address: str) -> dict[str, Any]:
             session = page.context.new_cdp_session(page)
             session.send("Performance.enable", {"timeDomain": "threadTicks"})
             page.goto(address)
-            page.wait_for_function("window.first")
+            page.wait_for_function("() => window.first", polling=20)
             took.append(page.evaluate("window.first"))
             metrics = session.send("Performance.getMetrics")["metrics"]
             worked.append(next(one["value"] for one in metrics if one["name"] == "TaskDuration") * 1000)
