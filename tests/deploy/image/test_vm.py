@@ -25,13 +25,12 @@ from edge_agent.contracts.address import Address
 from edge_agent.mqtt import Link
 from tests.brokers import subscribed
 from tests.conftest import Kit, Made, find_program
-from tests.deploy.image.drives import Drive, require_whole
-from tests.deploy.image.store import CRASHES, DEVICE, HANGS, TOPICS, Said, Store, until, want
+from tests.deploy.image.drives import VIRTUAL, Drive, require_whole
+from tests.deploy.image.store import CRASHES, DEVICE, HANGS, TOPICS, Said, Store, until, want, wheels
 
 pytestmark = [pytest.mark.vm, pytest.mark.broker, pytest.mark.timeout(14400)]
 
 ARCH = os.environ.get("SHELFKIT_TEST_ARCH", "amd64")
-LOCK = Path(__file__).parents[3] / "requirements.lock"
 # Without KVM a machine is ten times slower, and where tests run there is other work as well.
 PATIENCE_S = 2400.0
 CUTS, MOST_CUTS = 10, 40
@@ -40,12 +39,9 @@ ON_ITS_WAY = ("downloading", "verified", "staged", "trial")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, kit: Kit, made: Made, bundle_folder: Path) -> Store:
-    for name in ("mmdebstrap", "mke2fs", "mcopy", "sfdisk", "zstd", "qemu-img", "qemu-system-x86_64"):
+    for name in VIRTUAL:
         find_program(name)
-    wheels = made(
-        "wheels", lambda out: kit("deploy", "image", "wheels", "--arch", ARCH, "--lock", LOCK, "--out", out)
-    )
-    return Store(tmp_path_factory.mktemp("store"), kit, bundle_folder, wheels, ARCH)
+    return Store(tmp_path_factory.mktemp("store"), kit, bundle_folder, wheels(made, kit, ARCH), ARCH)
 
 
 @pytest.fixture(scope="module")
