@@ -196,6 +196,7 @@ def test_from_nothing_to_a_fleet_in_qemu(tmp_path: Path, bundle_folder: Path, ma
             "8883": broker,
             "8080": page,
             "8443": releases,
+            "deploy broker": f"deploy broker --port {broker}",
             "--no-login": f"--no-login --port {page}",
             "mosquitto -c": f"{root}{loopback}exec mosquitto -c",
             "\nshelfkit dashboard": "\nexec shelfkit dashboard",
