@@ -3,9 +3,11 @@
 A system is installed from Debian's packages (kept in the cache folder), so this needs the network once.
 """
 
+import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -158,6 +160,24 @@ def test_the_power_goes_at_random_moments(
     drive = machine_drive(tmp_path, "end")
     assert (drive.state.good, drive.state.trial) == (told["good"], None)
     require_startable(drive, store, tmp_path)
+
+
+def test_a_device_begins_once_more_where_its_data_cannot_be_had(
+    store: Store, machine: Machine, tmp_path: Path
+) -> None:
+    """Nobody comes to a shelf: it does not wait for somebody who mends that."""
+    raw = tmp_path / "image.img"
+    said = subprocess.run(
+        [find_program("sfdisk"), "--json", str(raw)], capture_output=True, check=True, text=True
+    ).stdout
+    with raw.open("r+b") as file:
+        file.seek(json.loads(said)["partitiontable"]["partitions"][-1]["start"] * 512)
+        file.write(bytes(1 << 20))
+    machine.power_on()
+    # The machine is made so that it ends where it would start again.
+    until(lambda: not machine.runs, "another start", PATIENCE_S)
+    assert "emergency" in machine.said
+    assert READY not in machine.said
 
 
 def machine_drive(room: Path, name: str) -> Drive:
