@@ -162,9 +162,7 @@ def test_the_power_goes_at_random_moments(
     require_startable(drive, store, tmp_path)
 
 
-def test_a_device_begins_once_more_where_its_data_cannot_be_had(
-    store: Store, machine: Machine, tmp_path: Path
-) -> None:
+def test_a_device_begins_once_more_where_its_data_cannot_be_had(machine: Machine, tmp_path: Path) -> None:
     """Nobody comes to a shelf: it does not wait for somebody who mends that."""
     raw = tmp_path / "image.img"
     said = subprocess.run(
