@@ -60,8 +60,14 @@ class Editor:
             "in_use": mine.planogram.sha256[:SHORT] if mine else "",
         }
         setting = await run_in_threadpool(self._site.setting, device.store)
-        place = {"store": device.store, "device": device.device, "title": setting.title}
-        return frame.page(request, "planogram.html", **place, shown=shown)
+        return frame.page(
+            request,
+            "planogram.html",
+            store=device.store,
+            device=device.device,
+            title=setting.title,
+            shown=shown,
+        )
 
     async def save(self, request: Request) -> Response:
         """Keep what was drawn, right or wrong, and say what is wrong with it."""

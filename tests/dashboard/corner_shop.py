@@ -34,7 +34,7 @@ STORE = "/stores/0417"
 DEVICE = f"{STORE}/devices/cam-12-01"
 _QUALITY = 92
 _NOISES = 8
-_WEEKS_S = 28 * 86_400
+_WEEKS_S = 28 * 86_400.0
 
 
 class Lens:
@@ -68,7 +68,9 @@ class Lens:
         picture = shelf({**self._full, **other})
         # No two frames of a camera are alike.
         noises = [self._rng.integers(0, 6, picture.shape, np.uint8) for _ in range(_NOISES)]
-        self._pictures = cycle([jpeg(cv2.add(picture, noise), _QUALITY) for noise in noises])
+        self._pictures = cycle(
+            [jpeg(np.asarray(cv2.add(picture, noise), np.uint8), _QUALITY) for noise in noises]
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -197,10 +199,10 @@ def _other_device(broker: Mosquitto) -> None:
 
 
 def _day(shop: CornerShop) -> None:
-    """Let things happen: a product is sold out and comes back; others are out, low, and where they do not belong.
+    """Let things happen: a product goes and comes back; others are out, low, and where they do not belong.
 
-    Staff says of two slots and of one of the device that is away that they are read wrong, takes care of an
-    alert, and takes a picture into a draft; the administrator mutes the device that is away and makes a token.
+    The administrator says of two slots and of one of the device that is away that they are read wrong, takes
+    care of an alert, mutes the device that is away, makes a token, and takes a picture into a draft.
     """
     shop.agent.state(lambda seen: all(slot.get("state") == "present" for slot in seen["slots"].values()))
     shop.lens.put(dict.fromkeys(facings("jam-jar")))
@@ -215,7 +217,7 @@ def _day(shop: CornerShop) -> None:
     with shop.entered(Role.ADMIN) as admin:
         csrf = {"csrf": hidden(admin.get("/account"))}
         wrong = [f"{DEVICE}/slots/B1", f"{DEVICE}/slots/B6", f"{STORE}/devices/cam-13-01/slots/A3"]
-        forms = [(f"{path}/wrong", {}) for path in wrong]
+        forms: list[tuple[str, dict[str, str]]] = [(f"{path}/wrong", {}) for path in wrong]
         forms.append(("/alerts/mute", {"device": "cam-13-01", "hours": "8"}))
         forms.append(("/admin/accounts", {"do": "token-make", "name": "till"}))
         taken = admin.get("/alerts").text.split('name="alert" value="')[1].split('"')[0]

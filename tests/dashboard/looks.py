@@ -24,7 +24,7 @@ _CUT_OFF = """() => {
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
     const [node, parent] = [walk.currentNode, walk.currentNode.parentElement];
-    if (!node.data.trim() || parent.closest("script, style, svg, .hidden, .skip, title") || scrolls(parent)) continue;
+    if (!node.data.trim() || parent.closest("script, svg, .hidden, .skip") || scrolls(parent)) continue;
     const range = document.createRange();
     range.selectNodeContents(node);
     for (const box of range.getClientRects()) {
@@ -41,8 +41,8 @@ _WORDS = """() => {
   const found = [document.title];
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
-    const parent = walk.currentNode.parentElement;
-    if (!parent.closest("script, style, datalist") && parent.checkVisibility()) found.push(walk.currentNode.data);
+    const [node, parent] = [walk.currentNode, walk.currentNode.parentElement];
+    if (!parent.closest("script, style, datalist") && parent.checkVisibility()) found.push(node.data);
   }
   for (const name of ["aria-label", "title", "placeholder", "alt"])
     for (const one of document.querySelectorAll(`[${name}]`)) found.push(one.getAttribute(name));
@@ -51,7 +51,8 @@ _WORDS = """() => {
 
 _KEYS_LEAD_TO = """() => {
   const all = [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]")];
-  window.waiting = new Set(all.filter((e) => e.tabIndex >= 0 && !e.disabled && e.type !== "hidden" && e.checkVisibility({ visibilityProperty: true })));
+  const open = (e) => e.tabIndex >= 0 && !e.disabled && e.type !== "hidden" && e.checkVisibility();
+  window.waiting = new Set(all.filter(open));
   // From the first of them on, wherever somebody was before.
   all[0].focus();
   window.waiting.delete(all[0]);
@@ -66,7 +67,9 @@ _HERE = """() => {
   const drawn = here.matches("#canvas *") ? here.querySelector("polygon:not(.edge)") ?? here : null;
   const style = getComputedStyle(drawn ?? here);
   // Slots and handles on a picture are drawn in a colour that nothing else there has.
-  const ring = drawn ? style.stroke === "rgb(255, 211, 77)" && parseFloat(style.strokeWidth) >= 3 : style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+  const ring = drawn
+    ? style.stroke === "rgb(255, 211, 77)" && parseFloat(style.strokeWidth) >= 3
+    : style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
   const box = here.getBoundingClientRect();
   const within = box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
   return { name, wrong: [ring ? "" : "no ring", within ? "" : "out of sight"].filter(Boolean).join(", ") };
@@ -123,7 +126,7 @@ def _pieces(code: str) -> re.Pattern[str]:
 
 
 def out_of_reach(page: Page) -> list[str]:
-    """Go through a page by Tab alone; return what that does not reach, and where nobody sees where they are."""
+    """Go through a page by Tab alone; return what that does not reach, and where nobody sees it."""
     count = page.evaluate(_KEYS_LEAD_TO)
     found = []
     for _ in range(count + 2):
@@ -134,10 +137,8 @@ def out_of_reach(page: Page) -> list[str]:
         if here["wrong"]:
             found.append(f"{here['name']}: {here['wrong']}")
     # What closes by itself when one goes on is not there any more.
-    missed = page.evaluate(
-        "[...window.waiting].filter((e) => e.checkVisibility()).map((e) => e.outerHTML.slice(0, 120))"
-    )
-    return [*found, *(f"never reached: {text}" for text in missed)]
+    missed = page.evaluate("[...window.waiting].filter((e) => e.checkVisibility()).map((e) => e.outerHTML)")
+    return [*found, *(f"never reached: {text[:120]}" for text in missed)]
 
 
 def here(page: Page) -> dict[str, Any] | None:

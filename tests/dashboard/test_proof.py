@@ -17,10 +17,11 @@ from tests.brokers import Mosquitto
 from tests.conftest import find_program
 from tests.dashboard import looks
 from tests.dashboard.conftest import Opener
-from tests.dashboard.corner_shop import TITLE, ZONE, CornerShop, corner_shop
+from tests.dashboard.corner_shop import DEVICE, STORE, TITLE, ZONE, CornerShop, corner_shop
 from tests.dashboard.pages import PASSWORD
 from tests.dashboard.test_accounts import House
 
+NAMES = (TITLE, ZONE, "shelfkit", "planogram.yaml", "reference.jpg")
 VALUES = {"store": "0417", "device": "cam-12-01"}
 Act = Callable[[Page], None]
 
@@ -120,7 +121,9 @@ NO_PAGES = {
 def test_every_page_has_its_row(tmp_path: Path) -> None:
     """Also one that somebody adds later."""
     house = House(tmp_path)
-    found = [item.path for item in house.app.routes if isinstance(item, Route) and "GET" in item.methods]
+    found = [
+        item.path for item in house.app.routes if isinstance(item, Route) and "GET" in (item.methods or ())
+    ]
     house.accounts.close()
     house.store.close()
     assert sorted(found) == sorted([*NO_PAGES, *(row.route for row in PAGES)])
@@ -142,11 +145,7 @@ def names(shop: CornerShop) -> set[str]:
     """What the shop's devices and people have named, whatever the language of the page."""
     rules = read(shop.agent.config.parent / "alerts.yaml").require().rules
     goods = {text for one in CATALOGUE for text in (one.label, one.name)}
-    return (
-        goods
-        | {rule.name for rule in rules}
-        | {*Role, TITLE, ZONE, "shelfkit", "planogram.yaml", "reference.jpg"}
-    )
+    return goods | {rule.name for rule in rules} | {*Role, *NAMES}
 
 
 def log_in(page: Page, role: Role) -> None:
@@ -244,9 +243,11 @@ def tab_to(page: Page, text: str) -> None:
     raise AssertionError(text)
 
 
-def enter(page: Page, text: str) -> None:
+def enter(page: Page, text: str, leads_to: str = "") -> None:
     tab_to(page, text)
     page.keyboard.press("Enter")
+    if leads_to:
+        page.wait_for_url(f"**{leads_to}")
 
 
 @pytest.mark.slow
@@ -259,27 +260,28 @@ def test_a_day_of_work_with_a_keyboard_alone(shop: CornerShop, opened: Opener) -
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
+    page.wait_for_url(f"{shop.address}/")
     # What to refill; and something there is read wrong.
-    enter(page, TITLE)
+    enter(page, TITLE, STORE)
     expect(page.locator("#tasks li").first).to_be_visible()
-    enter(page, "Put away: jam-jar")
-    enter(page, "This reading is wrong")
-    enter(page, "To the labels")
+    enter(page, "Put away: jam-jar", f"{DEVICE}/slots/B6")
+    enter(page, "This reading is wrong", f"{DEVICE}/slots/B6?wrong=picture")
+    enter(page, "To the labels", "/labels")
     expect(page.locator("#item-title")).to_have_text("Picture 1 of 3")
     page.keyboard.press("1")
     expect(page.locator("#item-title")).to_have_text("Picture 2 of 3")
     enter(page, "tea-box")
     expect(page.locator("#counts")).to_contain_text("labelled: 2")
     # An alert is cared for.
-    enter(page, "Alerts")
+    enter(page, "Alerts", "/alerts")
     cared = page.locator(".alerts .pill.good")
     expect(cared).to_have_count(1)
     enter(page, "I take care")
     expect(cared).to_have_count(2)
     # A slot is moved, two are drawn and filled, and the device uses them.
     before = shop.agent.now(lambda _: True)["planogram"]["slots"]
-    enter(page, "Fleet")
-    enter(page, "Planogram")
+    enter(page, "Devices", "/fleet")
+    enter(page, "Planogram", f"{DEVICE}/planogram")
     enter(page, "Slot A1")
     page.keyboard.press("Shift+ArrowUp")
     enter(page, "Grid")
