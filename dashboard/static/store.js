@@ -52,8 +52,8 @@ function drawTasks() {
     const where = make("span", { class: "where" }, t("shelf.name", { shelf }), doubtful ? make("span", { class: "doubt block" }, `⚠ ${t("refill.doubtful")}`) : "");
     return task(product.state, { "data-task": product.label }, name, where, make("span", { class: "how" }, level(product), make("span", { class: "block" }, facings(product))), when(product.since));
   });
-  rows.push(...stray.map(({ device, name, slot, shelf }) => {
-    const text = t(`refill.${slot.state}`, { label: slot.label ?? "" });
+  rows.push(...stray.map(({ device, name, slot, shelf, what }) => {
+    const text = t(`refill.${slot.state}`, { label: what });
     const link = make("span", { class: "what" }, make("a", { href: slotPage(device.device, name) }, text));
     return task("stray", { "data-stray": name }, link, make("span", { class: "where" }, `${t("shelf.name", { shelf })}, ${name}`), make("span", { class: "how" }, t(`slot.${slot.state}`)), when(slot.since));
   }));

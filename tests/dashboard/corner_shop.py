@@ -22,7 +22,8 @@ from edge_agent.camera.shelf.products import CATALOGUE
 from edge_agent.camera.shelf.scene import Copy, shelf
 from edge_agent.contracts.pictures import jpeg
 from edge_agent.contracts.topics import DeviceTopics
-from tests.brokers import Mosquitto, subscribed
+from edge_agent.mqtt import Delivered
+from tests.brokers import Mosquitto, subscribed, wait_for
 from tests.conftest import write_device
 from tests.dashboard.alerts.ears import Hook, until
 from tests.dashboard.alerts.files import KEY
@@ -134,6 +135,7 @@ def corner_shop(broker: Mosquitto, folder: Path, bundle: Path) -> Iterator[Corne
         accounts.settings.set("0417", StoreSetting(TITLE, ZONE))
         accounts.close()
         stack.enter_context(pages)
+        until(lambda: httpx.get(f"{pages.address}/healthz").json()["broker"])
         _weeks_before(broker)
         _other_device(broker)
         config = write_device(
@@ -181,13 +183,12 @@ def _weeks_before(broker: Mosquitto) -> None:
             state = {"out-of-stock": "empty", "restocked": "present"}[kind]
             product = next(one for one in CATALOGUE if one.label == label)
             about = {"label": label, "name": product.name, "gtin": product.gtin}
-            for slot in facings(label):
-                event = told("slot-changed", next(numbers), ago_s, product=about, slot=slot, state=state)
-                event["subject"] = f"shelf/12/slot/{slot}"
-                publish(link, topics.event("slot-changed"), event, retain=False)
-            event = told(kind, next(numbers), ago_s, product=about, slot=slot, state=state)
-            event["subject"] = f"shelf/12/product/{label}"
-            publish(link, topics.event(kind), event, retain=False)
+            places_of = [("slot-changed", slot, f"slot/{slot}") for slot in facings(label)]
+            for leaf, slot, subject in [*places_of, (kind, facings(label)[0], f"product/{label}")]:
+                event = told(leaf, next(numbers), ago_s, product=about, slot=slot, state=state)
+                event["subject"] = f"shelf/12/{subject}"
+                publish(link, topics.event(leaf), event, retain=False)
+                wait_for(link, lambda notice: isinstance(notice, Delivered))
 
 
 def _other_device(broker: Mosquitto) -> None:
@@ -216,7 +217,7 @@ def _day(shop: CornerShop) -> None:
     shop.agent.ask_until("snapshot", sorry=("recent pictures",))
     with shop.entered(Role.ADMIN) as admin:
         csrf = {"csrf": hidden(admin.get("/account"))}
-        wrong = [f"{DEVICE}/slots/B1", f"{DEVICE}/slots/B6", f"{STORE}/devices/cam-13-01/slots/A3"]
+        wrong = [f"{DEVICE}/slots/B6", f"{DEVICE}/slots/B1", f"{STORE}/devices/cam-13-01/slots/A3"]
         forms: list[tuple[str, dict[str, str]]] = [(f"{path}/wrong", {}) for path in wrong]
         forms.append(("/alerts/mute", {"device": "cam-13-01", "hours": "8"}))
         forms.append(("/admin/accounts", {"do": "token-make", "name": "till"}))

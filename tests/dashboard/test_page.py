@@ -304,7 +304,7 @@ def test_what_to_refill_comes_by_its_urgency_and_can_be_printed(
     expect(tasks).to_have_count(6)
     expect(tasks.nth(0)).to_contain_text("Milk 1 l")
     expect(tasks.nth(1)).to_contain_text("Oat drink")
-    expect(tasks.nth(2)).to_contain_text("Put away: oat-drink")
+    expect(tasks.nth(2)).to_contain_text("Put away: Oat drink")
     expect(page.locator("#counts")).to_contain_text("out of stock: 1")
     page.evaluate("window.print = () => document.body.dataset.printed = 'yes'")
     page.get_by_role("button", name="Print the list").click()

@@ -153,7 +153,7 @@ def log_in(page: Page, role: Role) -> None:
     page.locator("#name").fill(role.value)
     page.locator("#password").fill(PASSWORD)
     page.keyboard.press("Enter")
-    page.wait_for_function("!location.pathname.startsWith('/login')")
+    page.wait_for_url(lambda url: "/login" not in url)
 
 
 def looked_at(page: Page, row: Row, names: set[str]) -> Iterator[str]:
@@ -264,7 +264,7 @@ def test_a_day_of_work_with_a_keyboard_alone(shop: CornerShop, opened: Opener) -
     # What to refill; and something there is read wrong.
     enter(page, TITLE, STORE)
     expect(page.locator("#tasks li").first).to_be_visible()
-    enter(page, "Put away: jam-jar", f"{DEVICE}/slots/B6")
+    enter(page, "Put away: Nonna", f"{DEVICE}/slots/B6")
     enter(page, "This reading is wrong", f"{DEVICE}/slots/B6?wrong=picture")
     enter(page, "To the labels", "/labels")
     expect(page.locator("#item-title")).to_have_text("Picture 1 of 3")
