@@ -1,4 +1,8 @@
-"""Every page in a real browser, fed by a real agent through a real broker: each role, width and language."""
+"""Every page in a real browser, fed by a real agent through a real broker: each role, width and language.
+
+The pages' own origin, their policy and the console are watched by `Opener`; that a page recovers by itself from a
+server that was killed is shown in `test_page`.
+"""
 
 import re
 from collections.abc import Callable, Iterator
