@@ -33,12 +33,11 @@ export function tasks(devices, now) {
   );
 }
 
-/** Return slots in which something lies that does not belong there, or that nobody knows; `what` is its name. */
+/** Return slots in which something lies that does not belong there, or that nobody knows. */
 export function strays(devices) {
-  const names = new Map(devices.flatMap((device) => (device.state?.products ?? []).map((one) => [one.label, one.name])));
   return devices.flatMap((device) =>
     Object.entries(device.state?.slots ?? {})
       .filter(([, slot]) => slot.state === "misplaced" || slot.state === "unknown")
-      .map(([name, slot]) => ({ device, name, slot, shelf: device.state.shelf, what: names.get(slot.label) ?? slot.label ?? "" })),
+      .map(([name, slot]) => ({ device, name, slot, shelf: device.state.shelf })),
   );
 }
