@@ -169,7 +169,7 @@ class Updater:
             log.warning("%s", exc)
 
     def _now(self) -> Moment:
-        return exchange.moment(self._boot, self._up_s(), self._wall())
+        return Moment(self._wall(), self._boot, self._up_s())
 
     def _seen(self, now: Moment) -> Seen:
         seen = self._exchange.seen(now, hold=self._hold if now.up_s < self._hold_until else None)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -49,6 +50,17 @@ def test_a_clock_that_is_wrong_is_no_fault_of_a_release(shelf: Shelf) -> None:
     shelf.world.later(days=-90)
     shelf.up_s += 60
     assert shelf.phase()[0] == Phase.TRIAL
+
+
+@pytest.mark.parametrize(
+    ("zone", "phase"),
+    [("UTC", Phase.WAITING), ("Asia/Tokyo", Phase.TRIAL), ("America/Chicago", Phase.WAITING)],
+)
+def test_a_window_is_in_the_zone_of_the_device(shelf: Shelf, zone: str, phase: Phase) -> None:
+    local = shelf.world.now.astimezone(ZoneInfo("Asia/Tokyo"))
+    window = f"{local - timedelta(hours=1):%H:%M}-{local + timedelta(hours=1):%H:%M}"
+    shelf.want(3, zone=ZoneInfo(zone), window=window)
+    assert shelf.phase()[0] == phase
 
 
 def test_waits_become_longer(shelf: Shelf) -> None:
