@@ -54,16 +54,10 @@ class Exchange:
             spread=spread,
             hold=hold,
             tail=tail,
-            unready_s=self._unready_s(now),
         )
-        if machine.ready(seen) is not None:
+        if self._ready_at is None or machine.ready(seen) is not None:
             self._ready_at = now.up_s
-        return seen
-
-    def _unready_s(self, now: Moment) -> float:
-        if self._ready_at is None:
-            self._ready_at = now.up_s
-        return now.up_s - self._ready_at
+        return replace(seen, unready_s=now.up_s - self._ready_at)
 
     def tell(self, report: Report, now: Moment) -> None:
         """Write down how far the update is, where that is news.

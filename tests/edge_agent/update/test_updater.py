@@ -17,7 +17,7 @@ from edge_agent.update import launcher, slots, state
 from edge_agent.update.fetch import Repository
 from edge_agent.update.install import install
 from edge_agent.update.machine import Effect, Phase
-from edge_agent.update.records import Desired, End, Source, encode_desired
+from edge_agent.update.records import Desired, End, Proof, Source, encode_desired, encode_proof
 from edge_agent.update.state import State
 from edge_agent.update.updater import Pace
 from tests.deploy.releases import Shelf, World
@@ -116,6 +116,30 @@ def test_a_download_ends_when_it_is_not_wanted_any_more(
     assert (known.trial, known.bad) == (None, {})
     assert shelf.restarts == 0
     assert state.on_disk(shelf.place) == [2]
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_a_slow_download_hides_nothing_of_the_device(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, ready: bool
+) -> None:
+    """Where nothing is ready the machine is helped first; where all is well it is left alone."""
+    shelf.want(3)
+    real = Repository.download
+    if ready:
+        launcher.launch(shelf.place, ["run"], boot="b1", at=1.0, execute=lambda *_: None)
+        shelf.place.proof.write_bytes(encode_proof(Proof(release=2, start=1, boot_id="b1")))
+
+    def slowly(self: Repository, *args: object, **more: object) -> Path:
+        shelf.up_s += 1000
+        real(self, *args, **more)  # type: ignore[arg-type] # handed on
+        raise ServiceError("Expected: the rest. Received: nothing.")
+
+    monkeypatch.setattr(Repository, "download", slowly)
+    shelf.updater.tick()
+    told = shelf.updater.told
+    assert told is not None
+    assert told.phase == (Phase.WAITING if ready else Phase.DOWNLOADING)
+    assert (shelf.phase()[0], shelf.reboots) == (Phase.WAITING, 0 if ready else 1)
 
 
 def test_devices_of_a_rollout_begin_at_their_own_moment(tmp_path: Path, shelf: Shelf) -> None:
