@@ -4,11 +4,11 @@ Usage: python benchmarks/image.py FLEET [--board uefi-amd64] [--release N] [--ca
        [--result FILE.json]
 
 The root file system is made before anything is timed. With --device the image is booted twice: the first
-boot grows the data partition. READY is what systemd says of the agent; the first event is counted where
-it reaches the fleet's broker, which must run on this machine, as an operator listens. Where a program
-imitates the processor (`kvm` is false), the processor time that this took until the event tells more than
-seconds beside other work. Beside the device's libraries stands what TensorFlow and all that it needs take,
-where that is installed.
+boot grows the data partition. READY is what systemd says of the agent; the first event is counted where it
+reaches the fleet's broker, which must run on this machine, as an operator listens. Where a program imitates
+the processor (`kvm` is false), the processor time that this took until the event tells more than seconds
+beside other work. The device needs a camera that changes long enough for that: shelf:seed=7,minutes=5.
+Beside the device's libraries stands what TensorFlow and all that it needs take, where that is installed.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from deploy.release.choosing import chosen
 from deploy.sim.machine import READY, Machine, prepared
 from edge_agent.contracts import config
 from edge_agent.contracts.address import Address
+from edge_agent.contracts.events import Kind
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Link, Received
 
@@ -111,7 +112,7 @@ def booted(plan: Plan, image: Path, name: str, room: Path) -> dict[str, Any]:
         ca=fleet.ca / "ca.pem", certificate=folder / "svc-operator.pem", key=folder / "svc-operator.key"
     )
     address = Address("127.0.0.1", broker.broker.port, tls, encrypted=True)
-    topic = DeviceTopics(entry.store, entry.device).event("+")
+    topic = DeviceTopics(entry.store, entry.device).event(Kind.SLOT_CHANGED)
     figures: dict[str, Any] = {}
     with (
         Machine(plan.board.arch, room) as machine,
@@ -132,7 +133,7 @@ def booted(plan: Plan, image: Path, name: str, room: Path) -> dict[str, Any]:
 
 
 def first_event(machine: Machine, link: Link) -> float:
-    """Wait for an event, and return when it came after the power."""
+    """Wait for the first slot that changes, and return when it was told after the power."""
     while True:
         notice = link.notices.get(timeout=PATIENCE_S)
         if isinstance(notice, Received):
