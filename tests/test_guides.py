@@ -21,15 +21,17 @@ import click
 import cv2
 import pytest
 
+from deploy.image.rootfs import cache_folder
 from edge_agent.cli import Stages
 from edge_agent.contracts.command import DefaultCommandGroup
 from edge_agent.contracts.photos import read_picture
 from tests.brokers import free_port
-from tests.conftest import find_program
+from tests.conftest import Kit, Made, find_program
+from tests.deploy.image.drives import VIRTUAL
+from tests.deploy.image.store import wheels
 
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 _BLOCK = re.compile(r"(?:<!-- test: (?P<how>[^>]*?) -->\n)?```sh\n(?P<text>.*?)```", re.DOTALL)
-_PATIENCE_S = 120
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,11 @@ class Reader:
     Args:
         folder: Empty.
         changes: What is different on this machine: texts and what stands for them.
+        patience_s: How long to wait for a word.
     """
 
-    def __init__(self, folder: Path, changes: dict[str, str]) -> None:
-        self._folder, self._changes = folder, changes
+    def __init__(self, folder: Path, changes: dict[str, str], patience_s: float = 120) -> None:
+        self._folder, self._changes, self._patience_s = folder, changes, patience_s
         programs = folder.parent / "programs"
         programs.mkdir()
         (programs / "shelfkit").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m edge_agent.cli "$@"\n')
@@ -83,7 +86,7 @@ class Reader:
 
     def until(self, block: Block, word: str) -> None:
         """Run a block again and again until it prints a word."""
-        end = time.monotonic() + _PATIENCE_S
+        end = time.monotonic() + self._patience_s
         said = ""
         while time.monotonic() < end:
             done = subprocess.run(
@@ -99,7 +102,7 @@ class Reader:
                 return
             time.sleep(1)
         logs = [f"{path.name}:\n{path.read_text()}" for path in sorted(self._folder.parent.glob("*.log"))]
-        pytest.fail("\n".join([f"no {word!r} in {_PATIENCE_S} s: {said}", *logs]))
+        pytest.fail("\n".join([f"no {word!r} in {self._patience_s} s: {said}", *logs]))
 
     @contextmanager
     def beside(self, block: Block, number: int) -> Iterator[None]:
@@ -172,6 +175,39 @@ def test_from_a_camera_to_a_dashboard(tmp_path: Path, reader: Reader, bundle_fol
 @pytest.mark.timeout(1200)
 def test_from_a_camera_to_a_dashboard_with_a_model_of_ones_own(reader: Reader) -> None:
     followed("camera-to-dashboard.md", reader, quick=False)
+
+
+@pytest.mark.vm
+@pytest.mark.broker
+@pytest.mark.timeout(14400)
+def test_from_nothing_to_a_fleet_in_qemu(tmp_path: Path, bundle_folder: Path, made: Made, kit: Kit) -> None:
+    """With a system that was installed before, where there is one."""
+    for name in ("mosquitto", "curl", *VIRTUAL):
+        find_program(name)
+    folder = tmp_path / "followed"
+    shutil.copytree(bundle_folder, folder / "bundle")
+    broker, page, releases = (str(free_port()) for _ in range(3))
+    root = "echo 'user root' >> broker/mosquitto.conf\n" if os.geteuid() == 0 else ""
+    loopback = f"sed -i 's/^listener {broker}$/& 127.0.0.1/' broker/mosquitto.conf\n"
+    cache = os.environ.get("SHELFKIT_TEST_CACHE") or str(cache_folder())
+    reader = Reader(
+        folder,
+        {
+            "8883": broker,
+            "8080": page,
+            "8443": releases,
+            "deploy broker": f"deploy broker --port {broker}",
+            "--no-login": f"--no-login --port {page}",
+            "mosquitto -c": f"{root}{loopback}exec mosquitto -c",
+            "\nshelfkit dashboard": "\nexec shelfkit dashboard",
+            "shelfkit deploy image wheels --arch amd64 --lock requirements.lock --out wheels": (
+                f"cp -r '{wheels(made, kit, 'amd64')}' wheels"
+            ),
+            "image build": f"image build --cache '{cache}'",
+        },
+        patience_s=2400,
+    )
+    followed("fleet-in-qemu.md", reader, quick=False)
 
 
 def test_the_slots_of_a_shelf_are_drawn_as_the_guide_says(tmp_path: Path) -> None:

@@ -59,7 +59,15 @@ class Editor:
             "sends": self._operator is not None,
             "in_use": mine.planogram.sha256[:SHORT] if mine else "",
         }
-        return frame.page(request, "planogram.html", store=device.store, device=device.device, shown=shown)
+        setting = await run_in_threadpool(self._site.setting, device.store)
+        return frame.page(
+            request,
+            "planogram.html",
+            store=device.store,
+            device=device.device,
+            title=setting.title,
+            shown=shown,
+        )
 
     async def save(self, request: Request) -> Response:
         """Keep what was drawn, right or wrong, and say what is wrong with it."""

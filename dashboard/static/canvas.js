@@ -25,7 +25,10 @@ function drawPlace(slot, index, { picked, problems }, unit) {
   const size = Math.max(Math.min((right - left) / 3.2, (bottom - top) / 3, unit * 26), unit * 9);
   // Beside the button: what it is called says all of this, and in whole words.
   const words = draw("g", { "aria-hidden": "true" }, draw("text", { x: (left + right) / 2, y: (top + bottom) / 2, "font-size": size }, `${wrong.length ? "! " : ""}${slot.id}`));
-  if (slot.product) words.append(draw("text", { x: (left + right) / 2, y: (top + bottom) / 2 + size, "font-size": size * 0.6 }, slot.product.length > 14 ? `${slot.product.slice(0, 13)}…` : slot.product));
+  const product = slot.product.length > 14 ? `${slot.product.slice(0, 13)}…` : slot.product;
+  // No wider than the slot; what would be too small to read is left out.
+  const small = Math.min(size * 0.6, (right - left) / (product.length * 0.6));
+  if (product && small >= unit * 7) words.append(draw("text", { x: (left + right) / 2, y: (top + bottom) / 2 + size, "font-size": small }, product));
   return [group, words];
 }
 

@@ -206,7 +206,7 @@ $("grid").addEventListener("submit", (event) => {
   focusPicked();
 });
 $("grid").addEventListener("input", show);
-$("grid-open").addEventListener("click", () => (view.grid ? closeGrid() : (openGrid(), $("grid-row").focus())));
+$("grid-open").addEventListener("click", () => (view.grid ? closeGrid() : (openGrid(), $("grid-row").focus(), $("grid-row").select())));
 $("grid-close").addEventListener("click", () => (closeGrid(), $("grid-open").focus()));
 $("copy-row").addEventListener("click", copyRows);
 $("remove").addEventListener("click", removePicked);

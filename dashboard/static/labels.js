@@ -33,7 +33,8 @@ function show() {
   const [ahead] = items.slice(place + 1);
   if (ahead) new Image().src = `${here}/pictures/${ahead.name}`;
   $("choices").replaceChildren(...choices().map((label, number) => {
-    const button = make("button", { type: "button", "aria-pressed": String(one.state === "labelled" && one.label === label), "aria-keyshortcuts": number + 1 }, make("kbd", { "aria-hidden": "true" }, String(number + 1)), make("span", {}, label === "empty" ? `${t("slot.empty")} (empty)` : names[label] ? `${names[label]} (${label})` : label));
+    const name = label === "empty" ? t("slot.empty") : names[label];
+    const button = make("button", { type: "button", "aria-pressed": String(one.state === "labelled" && one.label === label), "aria-keyshortcuts": number + 1 }, make("kbd", { "aria-hidden": "true" }, String(number + 1)), make("span", {}, name && name !== label ? `${name} (${label})` : label));
     button.addEventListener("click", () => give(label, "labelled"));
     return make("li", {}, button);
   }));

@@ -11,18 +11,21 @@ export function condition(slot) {
   return STATES.includes(slot?.state) ? slot.state : "unseen";
 }
 
-/** Return a slot as one sentence; `expected` is what belongs into it, where that is known. */
-export function sentence(name, slot, expected = "") {
+/** Return a slot as one sentence: what belongs into it, where that is known, and what is there. */
+export function sentence(name, slot, expected = "", there = slot?.label) {
   const state = condition(slot);
-  const what = slot?.label && state !== "empty" ? ` (${slot.label})` : "";
+  const what = there && state !== "empty" ? ` (${there})` : "";
   const said = state === "empty" && expected ? t("slot.expected", { name: expected }) : `${t(`slot.${state}`)}${what}`;
   return `${name}: ${said}${slot?.stale ? `, ${t("slot.stale")}` : ""}`;
 }
 
+/** Return what a product is called on a shelf: its label, where it is none of the shelf's own. */
+export const named = (state, label) => state.products.find((product) => product.label === label)?.name ?? label ?? "";
+
 /** Return the name of the product that belongs into a slot; empty where the device does not say. */
 export function expected(state, name) {
   const label = state.planogram.products?.[name];
-  return label ? (state.products.find((product) => product.label === label)?.name ?? label) : "";
+  return label ? named(state, label) : "";
 }
 
 /** Return the patterns that the drawings are filled with. */
@@ -37,23 +40,23 @@ export function patterns() {
 // A unit stays beside its number: `1 l`.
 const parted = (text) => text.split(/[-_]+| +(?!\p{L}{1,2}$)/u).filter(Boolean).slice(0, LINES);
 
-function worded(state, slot, wanted) {
+function worded(state, there, wanted) {
   if (state === "empty") return [...parted(wanted), t("slot.empty")];
   if (state === "unknown") return [t("slot.unknown")];
-  return state === "unseen" ? [] : parted(slot.label ?? "");
+  return state === "unseen" ? [] : parted(there);
 }
 
-function drawSlot(name, quad, slot, wanted) {
+function drawSlot(name, quad, slot, wanted, there) {
   const state = condition(slot);
   const [xs, ys] = [quad.map((point) => point[0]), quad.map((point) => point[1])];
   const [width, height] = [Math.max(...xs) - Math.min(...xs), Math.max(...ys) - Math.min(...ys)];
   const [x, y] = [xs.reduce((a, b) => a + b, 0) / 4, ys.reduce((a, b) => a + b, 0) / 4];
-  const words = worded(state, slot, wanted);
+  const words = worded(state, there, wanted);
   const lines = [`${SIGNS[state]} ${name}`.trim(), ...words];
   const longest = Math.max(4, ...lines.map((line) => [...line].reduce((sum, sign) => sum + (sign > "⺀" ? 1.9 : 1), 0)));
   const size = Math.max(6, Math.min((width * 0.92) / (longest * 0.75), (height * 0.9) / (lines.length * 1.25), height / 5));
   const group = draw("g", { class: `slot ${state}${slot?.stale ? " stale" : ""}`, "data-slot": name });
-  group.append(draw("title", {}, sentence(name, slot, wanted)), draw("polygon", { points: quad.map((point) => point.join(",")).join(" ") }));
+  group.append(draw("title", {}, sentence(name, slot, wanted, there)), draw("polygon", { points: quad.map((point) => point.join(",")).join(" ") }));
   lines.forEach((line, number) => {
     const place = y + (number - (lines.length - 1) / 2) * size * 1.25;
     group.append(draw("text", { x, y: place, "font-size": size, class: number ? "what" : "id", dy: "0.35em" }, line));
@@ -67,5 +70,5 @@ export function drawShelf(picture, state) {
   picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const empty = Object.keys(slots).filter((name) => condition(state.slots[name]) === "empty");
   picture.setAttribute("aria-label", t("shelf.picture", { shelf: state.shelf, n: Object.keys(slots).length, empty: empty.join(", ") || "0" }));
-  picture.replaceChildren(...Object.entries(slots).map(([name, quad]) => drawSlot(name, quad, state.slots[name], expected(state, name))));
+  picture.replaceChildren(...Object.entries(slots).map(([name, quad]) => drawSlot(name, quad, state.slots[name], expected(state, name), named(state, state.slots[name]?.label))));
 }

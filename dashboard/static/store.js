@@ -2,7 +2,7 @@
 import { draw, make, swap } from "./dom.js";
 import { listen } from "./live.js";
 import { doubts, strays, tasks } from "./refill.js";
-import { drawShelf, expected, patterns, sentence, STATES } from "./shelf.js";
+import { drawShelf, expected, named, patterns, sentence, STATES } from "./shelf.js";
 import { ago, has, now, since, t, timeOf } from "./words.js";
 
 const KEPT = 50;
@@ -53,7 +53,7 @@ function drawTasks() {
     return task(product.state, { "data-task": product.label }, name, where, make("span", { class: "how" }, level(product), make("span", { class: "block" }, facings(product))), when(product.since));
   });
   rows.push(...stray.map(({ device, name, slot, shelf }) => {
-    const text = t(`refill.${slot.state}`, { label: slot.label ?? "" });
+    const text = t(`refill.${slot.state}`, { label: named(device.state, slot.label) });
     const link = make("span", { class: "what" }, make("a", { href: slotPage(device.device, name) }, text));
     return task("stray", { "data-stray": name }, link, make("span", { class: "where" }, `${t("shelf.name", { shelf })}, ${name}`), make("span", { class: "how" }, t(`slot.${slot.state}`)), when(slot.since));
   }));
@@ -80,7 +80,9 @@ function newCard(device) {
   };
   const head = make("tr", {}, ...["slot", "state", "since"].map((key) => make("th", { scope: "col" }, t(`slots.${key}`))));
   const list = make("details", { class: "screen-only" }, make("summary", {}, t("slots.title")), make("table", {}, make("thead", {}, head), parts.table));
-  card.append(make("div", { class: "title" }, parts.title, parts.pills), parts.alarm, parts.picture, parts.tiles, list);
+  const editor = make("a", { href: `${home}/devices/${enc(device.device)}/planogram` }, t("editor.open-page"));
+  const links = "edits" in $("main").dataset ? [make("p", { class: "links screen-only" }, editor)] : [];
+  card.append(make("div", { class: "title" }, parts.title, parts.pills, ...links), parts.alarm, parts.picture, parts.tiles, list);
   parts.picture.addEventListener("click", (event) => {
     const slot = event.target.closest("[data-slot]")?.dataset.slot;
     if (slot) location.assign(slotPage(device.device, slot));
@@ -112,7 +114,7 @@ function drawCard(device) {
   swap(tiles, ...state.products.map(tile));
   swap(table, ...Object.keys(state.planogram.slots).map((name) => {
     const slot = state.slots[name] ?? {};
-    return make("tr", {}, make("th", { scope: "row" }, make("a", { href: slotPage(device.device, name) }, name)), make("td", {}, sentence(name, slot, expected(state, name)).slice(name.length + 2)), make("td", {}, since(slot.since)));
+    return make("tr", {}, make("th", { scope: "row" }, make("a", { href: slotPage(device.device, name) }, name)), make("td", {}, sentence(name, slot, expected(state, name), named(state, slot.label)).slice(name.length + 2)), make("td", {}, since(slot.since)));
   }));
 }
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import signal
 import sys
 import time
 import urllib.request
@@ -48,6 +49,9 @@ planogram: planogram.yaml
 rules: {{confirm_s: 1.2, clear_s: 1, refresh_s: 10}}
 broker: {{host: 127.0.0.1, port: {port}}}
 metrics: {{port: 0}}
+# These pictures are drawn: the pages may ask for them. A real shelf allows none unless somebody decides so.
+privacy: {{snapshots: true}}
+hard_examples: {{enabled: true, max_mb: 16}}
 """
 
 
@@ -81,6 +85,9 @@ def demo(
             f"Expected: --bundle outside of {work}, which is cleared. Received: {bundle}.",
             hint="name another folder with --work",
         )
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Whatever ends it, its stages end as well.
+        signal.signal(number, signal.default_int_handler)
     stage = Demo(_cleared(work), seed, console)
     used = bundle.resolve() if bundle else stage.make_bundle()
     outcome = stage.play(used, port, once=once)
@@ -156,7 +163,8 @@ class Demo:
         return outcome
 
     def _dashboard(self, port: int, wanted: int) -> contextlib.AbstractContextManager[Running]:
-        command = (sys.executable, "-m", "dashboard", "--broker", f"mqtt://127.0.0.1:{port}")
+        broker = f"mqtt://127.0.0.1:{port}"
+        command = (sys.executable, "-m", "dashboard", "--broker", broker, "--operator", broker)
         database = f"sqlite:///{self.work / 'recorder.sqlite'}"
         options = ("--database", database, "--port", str(free_port(wanted)), "--no-login")
         return running("the dashboard", self.work / "dashboard.log", (*command, *options))

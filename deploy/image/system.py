@@ -87,6 +87,10 @@ _GROW_SCRIPT = """\
 #!/bin/sh
 # Lets the last partition of a drive reach to its end. The table is written only where that gains something:
 # a power cut must not meet it at every boot.
+#
+# udev looks at a partition that was written, and would look at a table that is half written: for a moment
+# there were no partition of this name, and systemd gives up what waits for it. So the drive is locked
+# (https://systemd.io/BLOCK_DEVICE_LOCKING/), and this ends when systemd has the partition again.
 set -eu
 udevadm wait --timeout=180 "$1"
 part=$(readlink -f "$1")
@@ -97,9 +101,17 @@ end=$(($(cat "$sys/start") + $(cat "$sys/size")))
 total=$(cat "/sys/class/block/${disk##*/}/size")
 # What is kept free for the second copy of the table, and for rounding: 4 MiB.
 [ $((total - end)) -gt 8192 ] || exit 0
+exec 9<"$disk"
+flock 9
 echo ", +" | sfdisk --quiet --force --no-reread --no-tell-kernel -N "$number" "$disk"
 partx --update --nr "$number" "$disk"
+exec 9<&-
 udevadm settle --timeout=180
+unit=$(systemd-escape --path --suffix=device "$1")
+for _ in $(seq 180); do
+    ! systemctl is-active --quiet "$unit" || exit 0
+    sleep 1
+done
 """
 _EMERGENCY = """\
 # Where the data partition cannot be had, systemd waits for somebody who mends that. Nobody comes to a shelf.
@@ -109,11 +121,13 @@ Description=shelfkit: begin once more
 DefaultDependencies=no
 Conflicts=shutdown.target
 Before=shutdown.target
+# systemd's own doing: no other program has to be there for it.
+SuccessAction=reboot-force
+FailureAction=reboot-force
 
 [Service]
 Type=oneshot
-ExecStartPre=/bin/sleep 60
-ExecStart=/bin/systemctl reboot --no-block
+ExecStart=/bin/sleep 60
 """
 _MANAGER = """\
 # What is slow is not broken: an old card, a processor that a program imitates.

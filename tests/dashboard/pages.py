@@ -207,7 +207,7 @@ class Visitor:
         return self.request("POST", path, **options)
 
 
-def enter(client: Visitor, name: str, password: str = PASSWORD) -> httpx.Response:
+def enter(client: Visitor | httpx.Client, name: str, password: str = PASSWORD) -> httpx.Response:
     """Fill in the form."""
     page = client.get("/login").text.split('action="/login"')[1]
     return client.post("/login", data={"csrf": hidden(page), "name": name, "password": password, "next": "/"})

@@ -129,7 +129,7 @@ def test_a_browser_shows_the_shelf_live(mosquitto: Mosquitto, page: Page) -> Non
         product = {"label": "milk-1l", "name": "Milk 1 l", "facings": 1, "filled": 1, "state": "ok"}
         publish(device, TOPICS.state, snapshot(slots=slots, camera={"faults": []}, products=[product]))
         expect(slot).to_have_class("slot present")
-        expect(slot).to_contain_text("milk")
+        expect(slot).to_contain_text("Milk")
         expect(page.locator("#nothing")).to_have_text("Nothing is missing.")
 
         device.publish(Publication(TOPICS.event("restocked"), event(1)))
@@ -213,7 +213,7 @@ def test_words_from_the_wire_are_words_and_never_markup(
     mosquitto: Mosquitto, shop: Dashboard, opened: Opener
 ) -> None:
     """Through every field that a device may fill as it likes."""
-    evil = "<img src=x onerror=document.title='evil'>{{7*7}}</script>\"'"
+    evil = "<img src=x onerror=document.title='evil'>{{977*977}}</script>\"'"
     label = evil.replace("/", "")
     with subscribed(mosquitto.address, client_id="device") as device:
         product = {"label": label, "name": evil, "facings": 1, "filled": 0, "state": "out"}
@@ -237,7 +237,7 @@ def test_words_from_the_wire_are_words_and_never_markup(
         page.goto(shop.address + place)
         assert "evil" not in page.title().split("·", maxsplit=1)[0]
         assert page.locator("img[src=x]").count() == 0
-        assert "49" not in page.locator("main").inner_text()
+        assert "954529" not in page.locator("main").inner_text()
     page.goto(
         f"{shop.address}/fleet?text={'%3Cscript%3E'}&store=%22%3E%3Cb%3E&sort=x&page=999999999999999999999"
     )
@@ -267,11 +267,12 @@ PLACES = (
 def test_every_page_in_both_languages_on_a_phone_and_on_a_desk(
     mosquitto: Mosquitto, shop: Dashboard, opened: Opener
 ) -> None:
+    """At a glance, without log-in; `test_proof` looks at each of them closely, as each role."""
     with subscribed(mosquitto.address, client_id="device") as device:
         open_shop(device)
         arrived(shop.address, 4)
     words = language.catalogues()["en"].words
-    for phone, code in ((True, "en"), (False, "en"), (True, "zh"), (False, "zh")):
+    for phone, code in ((True, "zh"), (False, "en")):
         page = opened(shop.address, phone=phone, language=code)
         for place in PLACES:
             page.goto(shop.address + place)
@@ -304,7 +305,7 @@ def test_what_to_refill_comes_by_its_urgency_and_can_be_printed(
     expect(tasks).to_have_count(6)
     expect(tasks.nth(0)).to_contain_text("Milk 1 l")
     expect(tasks.nth(1)).to_contain_text("Oat drink")
-    expect(tasks.nth(2)).to_contain_text("Put away: oat-drink")
+    expect(tasks.nth(2)).to_contain_text("Put away: Oat drink")
     expect(page.locator("#counts")).to_contain_text("out of stock: 1")
     page.evaluate("window.print = () => document.body.dataset.printed = 'yes'")
     page.get_by_role("button", name="Print the list").click()

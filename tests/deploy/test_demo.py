@@ -1,12 +1,17 @@
 """The demo's own judgement, and the demo."""
 
 import json
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from deploy.demo.expected import LATE_S, Expected, expect
@@ -158,3 +163,33 @@ def test_the_demo_says_no_to_a_bundle_with_other_labels(
     figures = json.loads((tmp_path / "demo.json").read_text())
     assert figures["missed"] > 0
     assert figures["extra"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+def test_the_pages_of_the_demo_may_ask_its_device_for_a_picture(
+    tmp_path: Path, bundle_folder: Path, ended_by: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "edge_agent.cli", "demo", "--bundle", str(bundle_folder), "--port", "0"]
+    demo = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+        assert demo.stdout is not None
+        lines = iter(demo.stdout)
+        address = next(found[0] for line in lines if (found := re.search(r"http://[0-9.:]+", line)))
+        assert any("slot-changed" in line for line in lines), "the agent speaks"
+        with httpx.Client(base_url=address, timeout=60) as client:
+            here = "/stores/0417/devices/cam-12-01/planogram"
+            token = re.search(r'data-csrf="([^"]+)"', client.get(here).text)
+            assert token is not None
+            headers = {"X-CSRF-Token": token[1]}
+            answer = client.post(f"{here}/snapshot", params={"revision": 0}, json={}, headers=headers)
+            assert answer.status_code == 200, answer.text
+            assert client.get(f"{here}/reference.jpg").headers["content-type"] == "image/jpeg"
+    finally:
+        demo.send_signal(ended_by)
+        demo.communicate(timeout=60)
+    # Ended before its script was over: nothing was judged.
+    assert demo.returncode == 130
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(address)

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from typer.testing import CliRunner
 from dashboard.__main__ import app as command
 from dashboard.alerts.book import Book
 from dashboard.alerts.channels import KEY_PREFIX
-from dashboard.alerts.deciding import Mute
 from dashboard.store import Store
 from edge_agent.contracts.errors import KitError, ServiceError, UsageError
 from edge_agent.contracts.topics import DeviceTopics
@@ -29,8 +27,6 @@ from tests.dashboard.alerts.ears import Hook, Letterbox, letterbox, until
 from tests.dashboard.alerts.files import KEY
 from tests.dashboard.conftest import Opener
 from tests.dashboard.pages import Dashboard, health, moment, open_shop, publish, snapshot
-from tests.dashboard.test_axe import AXE, violations
-from tests.test_reference import installed
 
 DEVICE = DeviceTopics("0417", "cam-12-01")
 OATS = {"label": "oat-drink", "name": "Oat drink", "facings": 2, "filled": 0}
@@ -252,32 +248,6 @@ def test_the_receiver_of_the_guide_knows_who_it_is(tmp_path: Path, monkeypatch: 
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-@pytest.mark.broker
-def test_axe_has_nothing_against_it(mosquitto: Mosquitto, tmp_path: Path, opened: Opener) -> None:
-    script = (installed(AXE) / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
-    with Hook() as hook, subscribed(mosquitto.address, client_id="device") as device:
-        hook.answers = [204, 404]
-        rules = file(tmp_path / "rules", hook, Letterbox(1), mosquitto)
-        rules.write_text(rules.read_text().replace("products: oat-drink, to: [till, crew, bus]", "to: till"))
-        with Dashboard(mosquitto, tmp_path / "shop", "--no-login", "--alerts", str(rules)) as shop:
-            open_shop(device)
-            hook.wait(2)
-            store = Store(shop.database)
-            Book(store.engine).mute("m", Mute(device="cam-13-01"), "mei", datetime.now(UTC))
-            Book(store.engine).take(Book(store.engine).opened(9)[0].id, "mei", datetime.now(UTC))
-            store.close()
-            for phone, scheme, code in ((False, "light", "en"), (True, "dark", "zh")):
-                page = opened(shop.address, phone=phone, language=code, color_scheme=scheme)
-                for place in ("/alerts", "/alerts/log"):
-                    page.goto(shop.address + place)
-                    expect(page.locator("h1")).to_have_count(1)
-                    assert violations(page, script) == [], f"{place} {scheme}"
-                    width = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-                    assert width <= 0, f"{place} is {width} px too wide"
 
 
 def test_the_log_by_the_command_line(tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ from edge_agent.update import state
 from edge_agent.update.disk import read_small
 from tests.conftest import find_program
 
+VIRTUAL = ("mmdebstrap", "mke2fs", "mcopy", "sfdisk", "zstd", "qemu-img", "qemu-system-x86_64")
+"""What makes an image and boots it."""
+
 _SECTOR = 512
 _MENDED = 1
 """e2fsck's answer where it has replayed a journal or mended a file system, and nothing is left to do."""

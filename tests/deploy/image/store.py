@@ -23,12 +23,20 @@ from edge_agent.contracts.release import Component, Release
 from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Link, Publication, Received
 from tests.brokers import Mosquitto, free_port
-from tests.conftest import Kit, find_program
+from tests.conftest import Kit, Made, find_program
 
 DEVICE, STORE = "sim-1", "lab"
 TOPICS = DeviceTopics(STORE, DEVICE)
 CRASHES = "raise SystemExit('the shelf is on fire')\n"
 HANGS = "import time\nprint('waiting for what never comes', flush=True)\nwhile True:\n    time.sleep(1)\n"
+
+
+def wheels(made: Made, kit: Kit, arch: str) -> Path:
+    """Give the device's wheels, which are fetched once."""
+    lock = Path(__file__).parents[3] / "requirements.lock"
+    return made(
+        "wheels", lambda out: kit("deploy", "image", "wheels", "--arch", arch, "--lock", lock, "--out", out)
+    )
 
 
 class Store:
@@ -50,7 +58,7 @@ class Store:
         names = ("--broker-name", HOST, "--broker-name", "127.0.0.1")
         kit("deploy", "fleet", "init", "--name", "a lab", *fleet, *names, "--updates", url)
         kit("deploy", "release", "create", *fleet, "--arch", arch, "--bundle", bundle, "--runtime", wheels)
-        camera = ("--camera", "shelf:seed=7", "--broker", f"{HOST}:{self.port}")
+        camera = ("--camera", "shelf:seed=7,minutes=5", "--broker", f"{HOST}:{self.port}")
         kit("deploy", "device", "add", DEVICE, *fleet, "--store", STORE, "--shelf", "1", *camera)
         self._unhurried()
 

@@ -167,8 +167,8 @@ def test_an_image_is_the_same_each_time_and_what_it_says(
     assert "numpy" not in debugfs(root, "ls /opt/shelf")
     # What the system's Python would compile at each start, on a file system that is only read.
     assert f"launcher.{TAG}.pyc" in debugfs(root, "ls /opt/shelf/edge_agent/update/__pycache__")
-    # Nobody comes to mend a shelf, and a data partition that did not grow is one.
-    assert "systemctl reboot" in debugfs(root, "cat /etc/systemd/system/emergency.service")
+    # Nobody comes to mend a shelf, and one whose data partition did not grow is in order.
+    assert "FailureAction=reboot-force" in debugfs(root, "cat /etc/systemd/system/emergency.service")
     assert "shelfkit-grow" in debugfs(root, "ls /etc/systemd/system/data.mount.wants")
     # How packages came is no business of the device, and its identity is its own.
     assert "File not found" in _said(root, "stat /etc/apt/sources.list")

@@ -3,9 +3,11 @@
 A system is installed from Debian's packages (kept in the cache folder), so this needs the network once.
 """
 
+import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,13 +27,12 @@ from edge_agent.contracts.address import Address
 from edge_agent.mqtt import Link
 from tests.brokers import subscribed
 from tests.conftest import Kit, Made, find_program
-from tests.deploy.image.drives import Drive, require_whole
-from tests.deploy.image.store import CRASHES, DEVICE, HANGS, TOPICS, Said, Store, until, want
+from tests.deploy.image.drives import VIRTUAL, Drive, require_whole
+from tests.deploy.image.store import CRASHES, DEVICE, HANGS, TOPICS, Said, Store, until, want, wheels
 
 pytestmark = [pytest.mark.vm, pytest.mark.broker, pytest.mark.timeout(14400)]
 
 ARCH = os.environ.get("SHELFKIT_TEST_ARCH", "amd64")
-LOCK = Path(__file__).parents[3] / "requirements.lock"
 # Without KVM a machine is ten times slower, and where tests run there is other work as well.
 PATIENCE_S = 2400.0
 CUTS, MOST_CUTS = 10, 40
@@ -40,12 +41,9 @@ ON_ITS_WAY = ("downloading", "verified", "staged", "trial")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, kit: Kit, made: Made, bundle_folder: Path) -> Store:
-    for name in ("mmdebstrap", "mke2fs", "mcopy", "sfdisk", "zstd", "qemu-img", "qemu-system-x86_64"):
+    for name in VIRTUAL:
         find_program(name)
-    wheels = made(
-        "wheels", lambda out: kit("deploy", "image", "wheels", "--arch", ARCH, "--lock", LOCK, "--out", out)
-    )
-    return Store(tmp_path_factory.mktemp("store"), kit, bundle_folder, wheels, ARCH)
+    return Store(tmp_path_factory.mktemp("store"), kit, bundle_folder, wheels(made, kit, ARCH), ARCH)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +160,22 @@ def test_the_power_goes_at_random_moments(
     drive = machine_drive(tmp_path, "end")
     assert (drive.state.good, drive.state.trial) == (told["good"], None)
     require_startable(drive, store, tmp_path)
+
+
+def test_a_device_begins_once_more_where_its_data_cannot_be_had(machine: Machine, tmp_path: Path) -> None:
+    """Nobody comes to a shelf: it does not wait for somebody who mends that."""
+    raw = tmp_path / "image.img"
+    said = subprocess.run(
+        [find_program("sfdisk"), "--json", str(raw)], capture_output=True, check=True, text=True
+    ).stdout
+    with raw.open("r+b") as file:
+        file.seek(json.loads(said)["partitiontable"]["partitions"][-1]["start"] * 512)
+        file.write(bytes(1 << 20))
+    machine.power_on()
+    # The machine is made so that it ends where it would start again.
+    until(lambda: not machine.runs, "another start", PATIENCE_S)
+    assert "emergency" in machine.said
+    assert READY not in machine.said
 
 
 def machine_drive(room: Path, name: str) -> Drive:
