@@ -3,14 +3,15 @@
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection, Engine
 
-from dashboard.tables import AVAILABILITY, LOST, REFUSED, ROLLED
+from dashboard.past import Past
+from dashboard.tables import LOST, REFUSED
 from edge_agent.contracts.events import Kind
 from edge_agent.contracts.times import rfc3339
 
@@ -94,10 +95,14 @@ class Queries:
 
     Args:
         engine: Of the recorder's store.
+
+    Attributes:
+        past: Questions about days that are over.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.past = Past(engine)
 
     def events(self, wanted: EventFilter, after: int, limit: int) -> list[Row]:
         """Return at most `limit` events behind a row, oldest first."""
@@ -175,31 +180,6 @@ class Queries:
         """Return the row of the newest event."""
         with self._engine.connect() as connection:
             return int(connection.execute(sa.select(sa.func.max(_EVENT.c.row))).scalar() or 0)
-
-    def told(self, source: str, types: Sequence[str], since: datetime, until: datetime) -> Iterator[Row]:
-        """Yield a device's events as they came: those of a span, and the ones before it of each subject."""
-        mine = (_EVENT.c.source == source, _EVENT.c.type.in_(types))
-        latest = sa.select(sa.func.max(_EVENT.c.row)).where(*mine, _EVENT.c.received < rfc3339(since))
-        before = latest.group_by(_EVENT.c.subject, _EVENT.c.type)
-        within = sa.and_(_EVENT.c.received >= rfc3339(since), _EVENT.c.received < rfc3339(until))
-        query = sa.select(_EVENT.c.body).where(*mine, sa.or_(_EVENT.c.row.in_(before), within))
-        with self._engine.connect() as connection:
-            for row in connection.execute(query.order_by(_EVENT.c.row)):
-                yield json.loads(row.body)
-
-    def days(self, store: str, about: str, first: date, end: date) -> list[Row]:
-        """Return the days that are kept of a store's products or slots: from the first on, before the end."""
-        day = AVAILABILITY.c
-        query = sa.select(AVAILABILITY).where(day.store == store, day.about == about)
-        query = query.where(day.day >= first.isoformat(), day.day < end.isoformat())
-        return self._rows(query.order_by(day.source, day.subject, day.day))
-
-    def rolled(self, store: str) -> dict[str, tuple[str, str]]:
-        """Return of each device the first day that is not kept yet, and the zone whose days are."""
-        query = sa.select(ROLLED).where(
-            ROLLED.c.source.startswith(f"/stores/{store}/devices/", autoescape=True)
-        )
-        return {row["source"]: (row["next"], row["zone"]) for row in self._rows(query)}
 
     def fleet(self, wanted: FleetFilter, first: int, limit: int) -> tuple[int, list[Row]]:
         """Return how many devices there are that are wanted, and a page of them."""

@@ -9,7 +9,17 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from dashboard.store import Store
-from dashboard.tables import AVAILABILITY, EVENTS, GAPS, NO_MONTH, QUARANTINE, STREAMS
+from dashboard.tables import (
+    AVAILABILITY,
+    EVENTS,
+    GAPS,
+    NO_MONTH,
+    PROGRESS,
+    PURGED,
+    QUARANTINE,
+    STREAMS,
+    insert_into,
+)
 from edge_agent.contracts.times import rfc3339
 
 _CHUNK = 2000
@@ -30,8 +40,18 @@ def purge(store: Store, keep: timedelta, now: datetime) -> int:
     with store.writing() as connection:
         connection.execute(sa.delete(QUARANTINE).where(QUARANTINE.c.received < before))
         connection.execute(sa.delete(GAPS).where(GAPS.c.noted < before[:10]))
+        if removed:
+            _note_purge(connection, now - keep)
     _drop_empty_months(store, now)
     return removed
+
+
+def _note_purge(connection: Connection, before: datetime) -> None:
+    """Remember of which days events are gone: they cannot be counted again."""
+    at = int(before.timestamp() * 1000)
+    insert = insert_into(connection.dialect.name, PROGRESS).values(name=PURGED, row=at)
+    latest = sa.case((insert.excluded.row > PROGRESS.c.row, insert.excluded.row), else_=PROGRESS.c.row)
+    connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"row": latest}))
 
 
 def purge_days(store: Store, keep: timedelta, now: datetime) -> int:

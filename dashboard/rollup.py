@@ -7,28 +7,24 @@ device that is not written yet, which late events bring back.
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
-from dashboard.availability import TYPES, Day, Reading, day_of, days, read
-from dashboard.queries import Queries
+from dashboard.availability import TYPES, Day, Reading, day_of, days, packed
+from dashboard.pages import timeline
+from dashboard.past import CAMERA, Past, Turn, looked_at, new_events
 from dashboard.store import Store
-from dashboard.tables import AVAILABILITY, DEVICES, EVENTS, PROGRESS, ROLLED, insert_into
+from dashboard.tables import AVAILABILITY, DAYS, DEVICES, PROGRESS, ROLLED, insert_into
 from edge_agent.contracts.events import Kind, is_subject
+from edge_agent.contracts.times import rfc3339
 
 log = logging.getLogger(__name__)
 
 Zones = Mapping[str, ZoneInfo]
 """The zones of stores; a store without one is in UTC."""
 
-_NAME = "availability"
-_PAGE = 1000
-_MOST_DAYS = 400
-_DAY = timedelta(days=1)
 _UTC = ZoneInfo("UTC")
 
 
@@ -62,14 +58,13 @@ def _write_alone(store: Store, source: str, first: date, today: date, zone: Zone
 def _look(store: Store, zones: Zones) -> None:
     """Note of which days the events speak that came since the last time."""
     with store.engine.connect() as connection:
-        query = sa.select(PROGRESS.c.row).where(PROGRESS.c.name == _NAME)
-        after = int(connection.execute(query).scalar() or 0)
+        after = looked_at(connection)
         found: dict[str, date] = {}
-        for row, source, body in _rows(connection, after):
-            day = day_of(json.loads(body), _zone(zones, source))
+        for row in new_events(connection, after):
+            after = row.row
+            day = day_of(json.loads(row.body), _zone(zones, row.source)) if row.type in TYPES else None
             if day is not None:
-                found[source] = min(day, found.get(source, day))
-            after = row
+                found[row.source] = min(day, found.get(row.source, day))
     with store.writing() as connection:
         dialect = connection.dialect.name
         insert = insert_into(dialect, ROLLED)
@@ -81,67 +76,58 @@ def _look(store: Store, zones: Zones) -> None:
         ]
         if rows:
             connection.execute(lower, rows)
-        kept = insert_into(dialect, PROGRESS).values(name=_NAME, row=after)
+        kept = insert_into(dialect, PROGRESS).values(name=DAYS, row=after)
         connection.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"row": after}))
-
-
-def _rows(connection: Connection, after: int) -> Iterator[tuple[int, str, str]]:
-    """Yield row, source and body of events that say something, and of the last one that is there."""
-    while True:
-        query = sa.select(EVENTS.c.row, EVENTS.c.source, EVENTS.c.type, EVENTS.c.body)
-        page = connection.execute(query.where(EVENTS.c.row > after).order_by(EVENTS.c.row).limit(_PAGE)).all()
-        for row in page:
-            yield row.row, row.source, row.body if row.type in TYPES else "{}"
-        if len(page) < _PAGE:
-            return
-        after = page[-1].row
 
 
 def _write(store: Store, source: str, wanted: date, today: date, zone: ZoneInfo) -> int:
     """Write a device's days from the first on, as far back as there are events."""
-    table = AVAILABILITY.c
+    past = Past(store.engine)
+    turn = Turn(past.first_day(source, wanted, today, zone), zone)
     with store.engine.connect() as connection:
-        first = max(wanted, _oldest(connection, source, today, zone))
-        eve = (first - _DAY).isoformat()
-        query = sa.select(table.subject, table.last).where(table.source == source, table.day == eve)
-        before = {row.subject: row.last for row in connection.execute(query)}
         state = connection.execute(sa.select(DEVICES.c.state).where(DEVICES.c.source == source)).scalar()
-    begin, end = midnight(first, zone), midnight(today, zone)
-    bodies = Queries(store.engine).told(source, TYPES, begin - _DAY, end + _DAY)
-    reading = read(bodies, json.loads(state) if state else {}, begin, end, before)
-    rows = [
-        {"source": source, "subject": subject, **place, **_values(day)}
-        for subject, place in _subjects(source, reading)
-        for day in days(reading, subject, begin, end, zone)
-    ]
+    end = timeline.midnight(today, zone)
+    reading = past.reading(source, state, turn, end)
+    rows = [{"source": source, "store": _store(source), **row} for row in _rows(reading, turn, end)]
+    table = AVAILABILITY.c
     with store.writing() as connection:
-        mine = sa.and_(table.source == source, table.day >= first.isoformat())
+        mine = sa.and_(table.source == source, table.day >= turn.day.isoformat())
         connection.execute(sa.delete(AVAILABILITY).where(mine))
         if rows:
             connection.execute(sa.insert(AVAILABILITY), rows)
         done = sa.update(ROLLED).where(ROLLED.c.source == source)
         connection.execute(done.values(next=today.isoformat(), zone=zone.key))
-    return len(rows)
+    return sum(row["about"] != CAMERA for row in rows)
+
+
+def _rows(reading: Reading, turn: Turn, end: datetime) -> Iterator[dict[str, object]]:
+    """Yield the days of every subject of the contract's form, and the nights in which a camera was blind."""
+    pieces = timeline.days(turn.moment, end, turn.zone)
+    for subject in sorted(reading.changes):
+        if pieces and any(is_subject(subject, kind) for kind in (Kind.RESTOCKED, Kind.SLOT_CHANGED)):
+            _, shelf, about, name = subject.split("/")
+            place = {"subject": subject, "shelf": shelf, "about": about, "name": name}
+            yield from ({**place, **_values(day)} for day in days(reading, subject, pieces))
+    nothing = dict.fromkeys(
+        ("available_s", "low_s", "missing_s", "other_s", "gaps", "longest_s", "events"), 0
+    )
+    for day, _, night in pieces:
+        if faults := reading.faults_at(night):
+            place = {"subject": CAMERA, "shelf": "", "about": CAMERA, "name": "", "day": day.isoformat()}
+            yield {**place, **nothing, "last": json.dumps(faults), "since": "", "spans": "[]"}
 
 
 def _values(day: Day) -> dict[str, object]:
-    return asdict(day) | {"day": day.day.isoformat()}
-
-
-def _oldest(connection: Connection, source: str, today: date, zone: ZoneInfo) -> date:
-    """Return the first day that can be written: of what came before, events may be gone."""
-    oldest = connection.execute(sa.select(sa.func.min(EVENTS.c.received)).where(EVENTS.c.source == source))
-    told = oldest.scalar()
-    limit = today - _MOST_DAYS * _DAY
-    return limit if told is None else max(limit, datetime.fromisoformat(told).astimezone(zone).date())
-
-
-def _subjects(source: str, reading: Reading) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield every subject of the contract's form with store, shelf, what it is and its name."""
-    for subject in sorted(reading.changes):
-        if any(is_subject(subject, kind) for kind in (Kind.RESTOCKED, Kind.SLOT_CHANGED)):
-            _, shelf, about, name = subject.split("/")
-            yield subject, {"store": _store(source), "shelf": shelf, "about": about, "name": name}
+    return {
+        "day": day.day.isoformat(),
+        **day.seconds,
+        "gaps": day.gaps,
+        "longest_s": day.longest_s,
+        "events": day.events,
+        "last": day.last.state,
+        "since": rfc3339(day.last.at),
+        "spans": json.dumps(packed(day.spans), separators=(",", ":")),
+    }
 
 
 def _zone(zones: Zones, source: str) -> ZoneInfo:
@@ -150,8 +136,3 @@ def _zone(zones: Zones, source: str) -> ZoneInfo:
 
 def _store(source: str) -> str:
     return source.split("/")[2]
-
-
-def midnight(day: date, zone: ZoneInfo) -> datetime:
-    """Return when a day begins, in UTC: in its own zone a day with a changed clock would count 24 hours."""
-    return datetime.combine(day, time(), zone).astimezone(UTC)

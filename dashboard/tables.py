@@ -86,8 +86,11 @@ AVAILABILITY = sa.Table(
     ),
     # How often it was out, and the longest of these times, in this day.
     *(sa.Column(name, sa.Integer, nullable=False, server_default="0") for name in ("gaps", "longest_s")),
-    _text("last"),
-    sa.Index("availability_day", "store", "day"),
+    # In which state that day ended, and since when; of a camera (`about`), the faults that held then.
+    *map(_text, ("last", "since")),
+    # When it was in which state, as far as that is known: JSON, [[begin, end, state], ...] in ms since 1970.
+    _text("spans"),
+    sa.Index("availability_name", "store", "about", "name", "day"),
 )
 ROLLED = sa.Table(
     "rolled",
@@ -97,6 +100,8 @@ ROLLED = sa.Table(
     *map(_text, ("next", "zone")),
 )
 PROGRESS = sa.Table("progress", METADATA, _text("name", primary_key=True), sa.Column("row", BIG))
+DAYS, PURGED = "availability", "purged"
+"""Of what: the last event that days know of; before when events may be gone, in ms since 1970."""
 ALERTS = sa.Table(
     "alert",
     METADATA,

@@ -57,6 +57,10 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter for each option
     updates: Annotated[
         str | None, typer.Option(help="URL that it fetches releases from; the fleet's own if left out.")
     ] = None,
+    zone: Annotated[
+        str | None,
+        typer.Option(help="Where its clock stands, as Europe/Berlin; that of its machine if left out."),
+    ] = None,
     arch: Annotated[str | None, typer.Option(help="amd64, arm64 or armhf.")] = None,
     host: Annotated[str | None, typer.Option(help="Where SSH finds it, for `shelfkit deploy push`.")] = None,
     csr: Request = None,
@@ -73,7 +77,7 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Examples:
       shelfkit deploy device add cam-12-01 --store 0417 --shelf 12
       shelfkit deploy device add cam-12-01 --store 0417 --shelf 12 --planogram shelf/planogram.yaml
-      shelfkit deploy device add cam-12-01 --store 0417 --shelf 12 --csr request.pem
+      shelfkit deploy device add cam-12-01 --store 0417 --shelf 12 --zone Europe/Berlin --csr request.pem
       shelfkit deploy device add sim-1 --store lab --shelf 1 --camera shelf:seed=7 --broker 10.0.2.2:8883
     """  # noqa: D301 - click needs the character itself to keep the lines
     opened = fleets.opened(folder)
@@ -89,6 +93,7 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter for each option
         camera=camera,
         planogram=planogram,
         updates=updates or info.updates,
+        zone=zone,
     )
     line = inventory.add(
         opened,

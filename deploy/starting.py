@@ -36,6 +36,7 @@ class Wanted:
         broker: Host, and perhaps a port behind a colon.
         planogram: One that was drawn before; None: that of a rendered shelf, to be replaced.
         updates: Where it fetches releases.
+        zone: Of the window in which it may be updated; None: that of its machine.
     """
 
     device: str
@@ -45,6 +46,7 @@ class Wanted:
     camera: str = DEFAULT_CAMERA
     planogram: Path | None = None
     updates: str | None = None
+    zone: str | None = None
 
 
 def write(folder: Path, wanted: Wanted) -> None:
@@ -68,8 +70,10 @@ def write(folder: Path, wanted: Wanted) -> None:
         "planogram": PLANOGRAM,
         "broker": {"host": DoubleQuotedScalarString(host), "port": port, "tls": TLS},
     }
-    if wanted.updates is not None:
-        value["updates"] = {"url": DoubleQuotedScalarString(wanted.updates)}
+    updates = {"url": wanted.updates, "zone": wanted.zone}
+    told = {key: DoubleQuotedScalarString(text) for key, text in updates.items() if text is not None}
+    if told:
+        value["updates"] = told
     yaml = YAML()
     with (folder / CONFIG).open("w", encoding="utf-8") as file:
         file.write("# As it lies on the device; every key: docs/guides/run-on-a-device.md\n")

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from dashboard.alerts import causes, wire
 from edge_agent.contracts import events, messages
 from edge_agent.contracts.topics import DeviceTopics
 
@@ -54,6 +55,13 @@ CHANNELS: dict[str, Channel] = {
         _AT.desired, messages.Desired, "What a rollout wants.", retain=True, by_device=False
     ),
     "reported": Channel(_AT.reported, messages.Reported, "How far a device is with that.", retain=True),
+    **{
+        f"alert-{kind.value}": Channel(
+            _AT.alert(kind.value), wire.AlertMessage, f"A rule of the dashboard found `{kind.value}`.",
+            by_device=False, content_type=events.CONTENT_TYPE,
+        )
+        for kind in causes.Kind
+    },
     "certificate-request": Channel(
         _AT.certificate_request, messages.CertificateRequest, "Asks for a new certificate."
     ),
@@ -70,8 +78,8 @@ def document() -> Json:
         "info": {
             "title": "shelfkit on MQTT",
             "version": "1",
-            "description": "Events, snapshots, health and commands of every device. Within version 1 "
-            "fields and kinds are added, "
+            "description": "Events, snapshots, health and commands of every device, and alerts about it. "
+            "Within version 1 fields and kinds are added, "
             "never taken away: keep what you do not know. What is sent, a device sends.",
             "license": {"name": "Apache-2.0"},
         },

@@ -20,6 +20,7 @@ from typer.cli import get_docs_for_click
 from typer.main import get_command
 
 from dashboard import api
+from dashboard.alerts import wire
 from edge_agent.contracts import bundle, config, errors, events, messages, planogram, run
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -34,6 +35,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "command-set-log-level": messages.SetLogLevel,
     "command-snapshot": messages.TakeSnapshot,
     "reply": messages.Reply,
+    "alert": wire.AlertMessage,
     "desired": messages.Desired,
     "reported": messages.Reported,
     "certificate-request": messages.CertificateRequest,

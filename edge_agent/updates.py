@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,9 @@ class Updates:
             except DataError as exc:
                 log.warning("desired: left out: %s", exc)
                 return
-        content = records.encode_desired(records.Desired(source=self._source()), wish)
+        name = self._device.updates.zone
+        zone = None if name is None else ZoneInfo(name)
+        content = records.encode_desired(records.Desired(source=self._source(), zone=zone), wish)
         if records.decode_desired(content) is not None:
             self._wanted = content
             self._hand_over()

@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from dashboard.alerts import causes
 from edge_agent.contracts.events import Kind
 from edge_agent.contracts.topics import parse
 from edge_agent.mqtt import Publication
@@ -86,10 +87,12 @@ def test_every_schema_is_one_and_every_topic_is_of_the_contract() -> None:
     for channel in document()["channels"].values():
         assert parse(channel["address"]) is not None
     assert {f"event-{kind.value}" for kind in Kind} <= set(document()["channels"])
+    assert {f"alert-{kind.value}" for kind in causes.Kind} <= set(document()["channels"])
 
 
 @pytest.mark.parametrize(
-    "name", [*(f"event-{kind.value}" for kind in Kind), "ack", "health", "state", "reply"]
+    "name",
+    [*(f"event-{kind.value}" for kind in Kind), "ack", "health", "state", "reply", "alert-out-of-stock"],
 )
 def test_golden_messages_are_what_the_schemas_say(name: str) -> None:
     validator = jsonschema.Draft202012Validator(payloads()[name])

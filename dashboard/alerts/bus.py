@@ -1,7 +1,6 @@
 """MQTT: an alert is published below its device, for programs that listen to the broker anyway."""
 
 import contextlib
-import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,7 +10,8 @@ from queue import Empty
 
 from dashboard.alerts.channels import Mqtt
 from dashboard.alerts.sending import AwayError, RefusedError, Send
-from dashboard.alerts.telling import Message, cloud_event
+from dashboard.alerts.telling import Message
+from dashboard.alerts.wire import encode
 from edge_agent.contracts.address import address_from_url
 from edge_agent.contracts.config import Tls
 from edge_agent.contracts.errors import ConfigError
@@ -62,7 +62,7 @@ class BusChannel:
 
     def _send(self, link: Link, message: Message) -> str:
         item = message.items[0]
-        body = json.dumps(cloud_event(item), ensure_ascii=False, separators=(",", ":")).encode()
+        body = encode(item)
         topic = DeviceTopics(item["store"], item["device"]).alert(item["kind"])
         token = link.publish(Publication(topic, body, content_type=CONTENT_TYPE, expiry_s=EXPIRY_S))
         if token is None:

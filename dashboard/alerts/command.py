@@ -11,10 +11,11 @@ from dashboard.accounts.records import StoreSetting
 from dashboard.alerts import service
 from dashboard.alerts.book import Book
 from dashboard.alerts.causes import Cause
-from dashboard.alerts.deciding import Alert, Notice, Told
+from dashboard.alerts.deciding import Alert, Told
 from dashboard.alerts.rules import Rule
 from dashboard.alerts.sending import AwayError, Channel, RefusedError
 from dashboard.alerts.telling import Message, item_of
+from dashboard.alerts.wire import Notice
 from dashboard.database_command import DEFAULT, Database
 from dashboard.store import Store
 from edge_agent.contracts.command import new_app, print_json

@@ -10,26 +10,17 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from dashboard.alerts.causes import MEASURED, Cause
 from dashboard.alerts.rules import Rule, Rules
+from dashboard.alerts.wire import Notice
 
 _UTC = ZoneInfo("UTC")
 _YEAR = timedelta(days=366)
 
 Key = tuple[str, str, str, str, str]
 """Rule, kind, store, device, subject."""
-
-
-class Notice(StrEnum):
-    """What is told of an alert."""
-
-    OPENED = "opened"
-    REPEATED = "repeated"
-    RESOLVED = "resolved"
-    TEST = "test"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

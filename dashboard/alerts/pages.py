@@ -15,9 +15,10 @@ from dashboard.accounts.records import StoreSetting
 from dashboard.alerts import wording
 from dashboard.alerts.book import Book
 from dashboard.alerts.causes import Kind
-from dashboard.alerts.deciding import Alert, Mute, Notice, Told
+from dashboard.alerts.deciding import Alert, Mute, Told
 from dashboard.alerts.rules import Rules
 from dashboard.alerts.telling import item_of
+from dashboard.alerts.wire import Notice
 from dashboard.pages import frame
 from dashboard.pages.language import Catalogue
 from dashboard.pages.site import Site

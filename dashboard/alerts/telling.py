@@ -1,7 +1,7 @@
 """What is sent: messages made of a decision, each with a key that stays however often it is tried. Pure."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -77,20 +77,4 @@ def item_of(told: Told, setting: StoreSetting, now: datetime) -> Json:
         "gtin": cause.gtin,
         "detail": cause.detail,
         **{name: rfc3339(moment) for name, moment in moments.items() if moment is not None},
-    }
-
-
-def cloud_event(item: Mapping[str, Any]) -> Json:
-    """Return an item as programs get it, by webhook and MQTT: CloudEvents 1.0, as all events are."""
-    own = {"id", "notice", "time", "zone", "title"}
-    shelf = f"shelf/{item['shelf']}/{item['subject']}".removesuffix("/") if item["shelf"] else ""
-    return {
-        "specversion": "1.0",
-        "id": item["id"],
-        "source": f"/stores/{item['store']}/devices/{item['device']}",
-        "type": f"shelfkit.alert.{item['notice']}.v1",
-        **({"subject": shelf} if shelf else {}),
-        "time": item["time"],
-        "datacontenttype": "application/json",
-        "data": {name: value for name, value in item.items() if name not in own and value != ""},
     }

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import hmac
 import http.client
-import json
 import ssl
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -19,7 +18,8 @@ from urllib.parse import urlsplit
 
 from dashboard.alerts.channels import Webhook
 from dashboard.alerts.sending import AwayError, RefusedError, Send, within
-from dashboard.alerts.telling import Message, cloud_event
+from dashboard.alerts.telling import Message
+from dashboard.alerts.wire import encode
 from edge_agent.contracts.errors import ConfigError
 from edge_agent.contracts.events import CONTENT_TYPE
 
@@ -56,7 +56,7 @@ class WebhookChannel:
         yield self._send
 
     def _send(self, message: Message, now: datetime) -> str:
-        body = json.dumps(cloud_event(message.items[0]), ensure_ascii=False, separators=(",", ":")).encode()
+        body = encode(message.items[0])
         seconds = int(now.timestamp())
         headers = {
             "Content-Type": CONTENT_TYPE,

@@ -1,7 +1,8 @@
 """What each operation of the API answers. Plain functions: database and question in, JSON out."""
 
 import itertools
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -9,7 +10,8 @@ from zoneinfo import ZoneInfo
 from starlette.exceptions import HTTPException
 
 from dashboard.api import models
-from dashboard.daily import Daily, daily
+from dashboard.journal import History, Wanted, histories
+from dashboard.pages import timeline
 from dashboard.queries import EventFilter, Queries
 from edge_agent.contracts import epcis as adapter
 from edge_agent.contracts import events as contract
@@ -88,21 +90,26 @@ def days(queries: Queries, path: models.InStore, query: models.DaysQuery) -> Jso
     """How long products were out of stock, or slots empty, day by day."""
     if not queries.has_store(path.store):
         raise HTTPException(404, f"Expected: a store that was heard of. Received: {path.store}.")
-    # Days were summed up in the zone that the store had then, which is that of its pages.
-    zone = next((name for _, name in queries.rolled(path.store).values()), "UTC")
+    # Days are kept in the zone that the store had then, which is that of its pages.
+    zone = next((turn.zone for turn in queries.past.turns(path.store).values()), ZoneInfo("UTC"))
     now = datetime.now(UTC)
-    first = now.astimezone(ZoneInfo(zone)).date() - timedelta(days=query.days - 1)
-    found = daily(queries, path.store, query.about, ZoneInfo(zone), first, now)
-    return {"zone": zone, "found": [_stock_days(one) for one in found]}
+    first = now.astimezone(zone).date() - timedelta(days=query.days - 1)
+    pieces = timeline.days(timeline.midnight(first, zone), now, zone)
+    wanted = Wanted(path.store, query.about, pieces[0][1], now)
+    told = ((one, _stock_days(one, pieces)) for one in histories(queries, wanted))
+    places = (({"device": one.device, "shelf": one.shelf, "name": one.name}, days) for one, days in told)
+    return {"zone": zone.key, "found": [{**place, "days": days} for place, days in places if days]}
 
 
-def _stock_days(one: Daily) -> Json:
+def _stock_days(one: History, pieces: Sequence[tuple[date, datetime, datetime]]) -> list[Json]:
     told = []
-    for day in one.days:
-        sums = day.figures
-        counted = {"seen_s": sums.known, "out_s": sums.out, "longest_s": sums.longest, "gaps": sums.gaps}
-        told.append({"day": day.day.isoformat(), **counted})
-    return {"device": one.device, "shelf": one.shelf, "name": one.name, "days": told}
+    for day, begin, end in pieces:
+        sums = timeline.figures(timeline.clipped(one.spans, begin, end))
+        if sums.known:
+            figures = {"seen_s": round(sums.known), "out_s": round(sums.out)}
+            figures |= {"longest_s": round(sums.longest), "gaps": sums.gaps}
+            told.append({"day": day.isoformat(), **figures})
+    return told
 
 
 def events(queries: Queries, _path: models.Nothing, query: models.EventsQuery) -> Json:

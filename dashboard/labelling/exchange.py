@@ -102,7 +102,7 @@ def export_to(out: Path, queue: Queue, names: Mapping[str, tuple[str, str]]) -> 
                 (staged / file).write_bytes(queue.path(item["name"]).read_bytes())
                 title, gtin = names.get(item["label"], ("", ""))
                 row = {"path": file, "label": item["label"], "group": item["group"] or item["name"]}
-                rows.append(row | {"name": title, "gtin": gtin})
+                rows.append(row | {"name": _plain(title), "gtin": _plain(gtin)})
             write_index(staged, rows)
     except OSError as exc:
         raise DataError(f"Expected: to write {out}. Received: {exc.strerror}.") from exc
@@ -163,7 +163,7 @@ def _told(row: Mapping[str, str]) -> dict[str, str]:
 def _plain(text: str) -> str:
     """Return a text without what has a meaning to a spreadsheet or a screen."""
     kept = "".join(sign for sign in text[:_MOST_TEXT] if sign.isprintable())
-    return kept.lstrip("=+@\t")
+    return kept.lstrip(" =+-@\t")
 
 
 def _rows(data: bytes) -> Iterator[tuple[int, dict[str, str]]]:

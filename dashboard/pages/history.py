@@ -15,14 +15,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dashboard.api.export import harmless
+from dashboard.journal import About, History, Wanted, histories
 from dashboard.pages import frame, timeline
-from dashboard.pages.journal import About, History, Wanted, histories
 from dashboard.pages.site import Site
 from dashboard.pages.stores import known_store
 from dashboard.pages.timeline import Opening
 from edge_agent.contracts.times import rfc3339
 
-PERIODS = (1, 7, 28, 91)
+PERIODS = (1, 7, 28, 91, 365)
 
 _TOP = 20
 _WIDTH = 100
@@ -119,6 +119,8 @@ async def _asked(site: Site, request: Request, about: About) -> tuple[list[Histo
         opening,
     )
     found = await run_in_threadpool(histories, site.queries, wanted)
+    if wanted.name is None:
+        found = [one for one in found if one.there]
     shown = {"store": store, "setting": setting, "period": period, "periods": PERIODS}
     return found, {**shown, "since": since, "until": until, "opening": opening}
 

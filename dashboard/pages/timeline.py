@@ -11,7 +11,7 @@ Rules:
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
@@ -157,10 +157,23 @@ def figures(found: Iterable[Span], opening: Opening = ALWAYS) -> Figures:
     return Figures(sum(seconds for _, seconds in known), sum(gaps), max(gaps, default=0.0), len(gaps))
 
 
-def clipped(found: Iterable[Span], since: datetime, until: datetime) -> list[Span]:
-    """Return the parts of spans between two moments."""
-    parts = (Span(max(span.begin, since), min(span.end, until), span.state) for span in found)
-    return [part for part in parts if part.end > part.begin]
+def clipped(found: Sequence[Span], since: datetime, until: datetime) -> list[Span]:
+    """Return the parts of spans, which are in order, between two moments."""
+    first = bisect_right(found, since, key=lambda span: span.end)
+    parts = takewhile(lambda span: span.begin < until, islice(found, first, None))
+    return [Span(max(span.begin, since), min(span.end, until), span.state) for span in parts]
+
+
+def joined(known: Iterable[Span], since: datetime, until: datetime) -> list[Span]:
+    """Return spans, some of which may be missing, as those between two moments, without a hole."""
+    found: list[Span] = []
+    reached = since
+    for span in known:
+        begin, end = max(span.begin, reached), min(span.end, until)
+        if begin < end:
+            found += [Span(reached, begin, UNKNOWN), Span(begin, end, span.state)]
+            reached = end
+    return _joined([span for span in (*found, Span(reached, until, UNKNOWN)) if span.begin < span.end])
 
 
 def days(since: datetime, until: datetime, zone: ZoneInfo) -> list[tuple[date, datetime, datetime]]:
@@ -170,11 +183,15 @@ def days(since: datetime, until: datetime, zone: ZoneInfo) -> list[tuple[date, d
     for number in range((until.astimezone(zone).date() - first).days + 1):
         day = first + timedelta(days=number)
         # A day of a zone has 23 hours now and then: midnight is asked for anew.
-        begin = datetime.combine(day, time(), zone).astimezone(since.tzinfo)
-        end = datetime.combine(day + timedelta(days=1), time(), zone).astimezone(since.tzinfo)
+        begin, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
         if min(end, until) > max(begin, since):
             found.append((day, max(begin, since), min(end, until)))
     return found
+
+
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    """Return when a day begins, in UTC: in its own zone a day with a changed clock would count 24 hours."""
+    return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
 def weeks(parts: Iterable[tuple[date, datetime, datetime]]) -> list[tuple[str, datetime, datetime]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -25,6 +26,15 @@ def _camera_source(text: str) -> str:
         msg = f"expected a source that starts with one of {schemes}; received {shown(text)!r}"
         raise ValueError(msg)
     return text
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        msg = f"expected a time zone, such as Europe/Berlin; received {name!r}"
+        raise ValueError(msg) from None
+    return name
 
 
 class Camera(Section):
@@ -86,9 +96,10 @@ class Delivery(Section):
 
 
 class Updates(Section):
-    """Where over-the-air updates come from; null: nowhere."""
+    """Where over-the-air updates come from; null: nowhere. `zone`: of their window; null: the machine's."""
 
     url: str | None = None
+    zone: Annotated[str, AfterValidator(_zone)] | None = None
 
 
 class Metrics(Section):

@@ -1,7 +1,8 @@
 """The updater's side of the folder in which it and the agent write to each other."""
 
 import logging
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC
 
 from edge_agent.contracts.release import Place
 from edge_agent.update import machine
@@ -43,8 +44,9 @@ class Exchange:
     def seen(self, now: Moment, *, spread: float = 0.0, hold: Hold | None = None, tail: str = "") -> Seen:
         """Return everything that there is to go by."""
         desired = self.desired()
+        zone = None if desired is None else desired.zone
         seen = Seen(
-            now=now,
+            now=replace(now, wall=now.wall.astimezone(zone)),
             starts=decode_starts(read_small(self._place.starts)),
             wish=None if desired is None else desired.wish,
             taken_back=desired is not None and desired.wish is None,
@@ -52,16 +54,10 @@ class Exchange:
             spread=spread,
             hold=hold,
             tail=tail,
-            unready_s=self._unready_s(now),
         )
-        if machine.ready(seen) is not None:
+        if self._ready_at is None or machine.ready(seen) is not None:
             self._ready_at = now.up_s
-        return seen
-
-    def _unready_s(self, now: Moment) -> float:
-        if self._ready_at is None:
-            self._ready_at = now.up_s
-        return now.up_s - self._ready_at
+        return replace(seen, unready_s=now.up_s - self._ready_at)
 
     def tell(self, report: Report, now: Moment) -> None:
         """Write down how far the update is, where that is news.
@@ -76,9 +72,3 @@ class Exchange:
         self._told = report, now.boot_id
         why = f": {report.reason}" if report.reason else ""
         log.info("release %s: %s%s; good: %s", report.release or "-", report.phase, why, report.good)
-
-
-def moment(boot_id: str, up_s: float, wall: datetime) -> Moment:
-    """Return now, with the minute of the day where the device stands."""
-    local = wall.astimezone()
-    return Moment(wall=wall, minute=60 * local.hour + local.minute, boot_id=boot_id, up_s=up_s)

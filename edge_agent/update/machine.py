@@ -51,16 +51,19 @@ class Moment:
     """Now.
 
     Attributes:
-        wall: Time, with a zone; may be wrong.
-        minute: Of the day, in the device's zone.
+        wall: Time, in the device's zone; may be wrong.
         boot_id: This life of the machine.
         up_s: Seconds since it began.
     """
 
     wall: datetime
-    minute: int
     boot_id: str
     up_s: float
+
+    @property
+    def minute(self) -> int:
+        """Of the day, as a clock beside the device shows it."""
+        return 60 * self.wall.hour + self.wall.minute
 
 
 @dataclass(frozen=True, slots=True)

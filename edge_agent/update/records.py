@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 FORMAT = 1
 KEPT = 32
@@ -82,10 +83,17 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """`desired.json`. Without a wish: taken back."""
+    """`desired.json`.
+
+    Attributes:
+        wish: None: taken back.
+        source: Where releases come from.
+        zone: The device's; None: that of its machine.
+    """
 
     wish: Wish | None = None
     source: Source | None = None
+    zone: ZoneInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,18 +155,23 @@ def encode_desired(desired: Desired, payload: Mapping[str, object] | None) -> by
     """Return `desired.json`.
 
     Args:
-        desired: Where releases come from; its wish is not looked at.
+        desired: Where releases come from, and the device's zone; its wish is not looked at.
         payload: The wish as the contract's message has it.
     """
-    return _json({"desired": payload, "source": asdict(desired.source) if desired.source else None})
+    source = asdict(desired.source) if desired.source else None
+    zone = desired.zone.key if desired.zone else None
+    return _json({"desired": payload, "source": source, "zone": zone})
 
 
 def decode_desired(content: bytes | None) -> Desired | None:
     """Read `desired.json`; None where nothing, or nothing that can be read, is said."""
     try:
         value = _object(content)
-        wanted, source = value["desired"], value.get("source")
-        return Desired(None if wanted is None else _wish(wanted), None if source is None else _source(source))
+        return Desired(
+            wish=_maybe(_wish, value["desired"]),
+            source=_maybe(_source, value.get("source")),
+            zone=_maybe(_zone, value.get("zone")),
+        )
     except _UNREADABLE:
         return None
 
@@ -248,6 +261,10 @@ def _minute(text: str) -> int:
 def _source(value: Mapping[str, Any]) -> Source:
     paths = [_maybe(_text, value.get(name)) for name in ("ca", "certificate", "key")]
     return Source(_text(value["url"]), *paths)
+
+
+def _zone(value: object) -> ZoneInfo:
+    return ZoneInfo(_text(value))
 
 
 def _maybe(read: Any, value: object) -> Any:  # noqa: ANN401 - whatever `read` gives

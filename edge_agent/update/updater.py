@@ -169,7 +169,7 @@ class Updater:
             log.warning("%s", exc)
 
     def _now(self) -> Moment:
-        return exchange.moment(self._boot, self._up_s(), self._wall())
+        return Moment(self._wall(), self._boot, self._up_s())
 
     def _seen(self, now: Moment) -> Seen:
         seen = self._exchange.seen(now, hold=self._hold if now.up_s < self._hold_until else None)
@@ -274,14 +274,14 @@ class Updater:
         if reason is not None:
             self._keep(known, machine.settled(known, wish, Phase.REFUSED, reason))
             return None
-        archives = download(self.place, repository, release, self._watch(wish))
+        archives = download(self.place, repository, release, self._watch(known, wish))
         self._tell(self._report(wish, Phase.VERIFIED), self._now())
         slots.stage(self.place, release, archives)
         self._tell(self._report(wish, Phase.STAGED), self._now())
         return release
 
-    def _watch(self, wish: Wish) -> Callable[[int], None]:
-        """Return what ends a download that is not wanted any more."""
+    def _watch(self, known: State, wish: Wish) -> Callable[[int], None]:
+        """Return what ends a download that is not wanted any more, or that must not be waited for."""
         due = 0.0
 
         def look(_bytes: int) -> None:
@@ -289,9 +289,11 @@ class Updater:
             if wish.rollout is None or self._up_s() < due:
                 return
             due = self._up_s() + _LOOK_S
-            desired = self._exchange.desired()
-            if desired is not None and (desired.wish is None or desired.wish.key != wish.key):
+            seen = self._exchange.seen(self._now())
+            if seen.taken_back or (seen.wish is not None and seen.wish.key != wish.key):
                 raise TakenBackError(f"release {wish.release} is not wanted any more")
+            if machine.decide(known, seen).effect is Effect.REBOOT:
+                raise TakenBackError(f"release {wish.release} comes later: nothing is ready here")
 
         return look
 

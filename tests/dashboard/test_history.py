@@ -89,8 +89,8 @@ def test_a_products_week(visitor: Visitor) -> None:
 
 
 def test_a_slots_week(visitor: Visitor) -> None:
-    """What the first event says of the time before it is taken for true."""
-    week = [("present", 68), ("empty", 60), ("present", 36), ("unknown", 2), ("present", 2)]
+    """What the first event says of the time before it is no word about how long."""
+    week = [("unknown", 68), ("empty", 60), ("present", 36), ("unknown", 2), ("present", 2)]
     assert spans(visitor, "devices/cam-12-01/slots/A3") == week
 
 

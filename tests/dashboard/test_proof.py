@@ -1,7 +1,7 @@
 """Every page in a real browser, fed by a real agent through a real broker: each role, width and language.
 
-The own origin, the policy and the console are watched by `Opener`; that a page recovers by itself after its
-server was killed is shown in `test_page`.
+The own origin, the policy and the console are watched by `Opener`; that a page recovers by itself from a
+server that was killed is shown in `test_page`.
 """
 
 import re

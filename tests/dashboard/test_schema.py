@@ -74,7 +74,7 @@ def as_it_was_first(url: str) -> None:
 def test_a_database_of_the_first_version_goes_on_working(url: str) -> None:
     as_it_was_first(url)
     store = Store(url)
-    assert schema.version(store.engine) == "0005"
+    assert schema.version(store.engine) == "0006"
     assert [row["event"]["n"] for row in events(store)] == [2, 3, 4]
     again = [
         Arrival(SOURCE, each, STREAM, place, "t", "s", "2026", "{}") for place, each in enumerate(IDS, 2)

@@ -13,13 +13,12 @@ import sqlalchemy as sa
 from dashboard import upkeep
 from dashboard.accounts.records import Accounts
 from dashboard.availability import day_of
-from dashboard.daily import daily
+from dashboard.journal import Wanted, histories
 from dashboard.pages import timeline
-from dashboard.pages.journal import Wanted, histories
-from dashboard.pages.timeline import Figures, clipped, figures
+from dashboard.pages.timeline import Span
 from dashboard.queries import Queries
 from dashboard.retention import prepare_months, purge, purge_days
-from dashboard.rollup import midnight, roll_up
+from dashboard.rollup import roll_up
 from dashboard.store import Arrival, Store
 from dashboard.tables import AVAILABILITY, EVENTS
 from edge_agent.contracts.times import rfc3339
@@ -119,8 +118,8 @@ def test_a_day_with_a_changed_clock_has_as_many_hours_as_it_has(store: Store) ->
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "America/St_Johns"])
-def test_what_is_kept_of_a_day_is_what_its_page_shows(store: Store, zone: str) -> None:
-    """Events, a covered camera, a slot, and what a snapshot says alone: the same by either way."""
+def test_pages_say_the_same_whether_days_are_kept_or_not(store: Store, zone: str) -> None:
+    """Events, a covered camera, and what a snapshot says alone; then without events."""
     begin = NOW - 120 * HOUR
     kinds = ("restocked", "low-stock", "out-of-stock")
     take(store, *(product(n, begin + n * 7 * HOUR, kinds[n % 3]) for n in range(1, 17)))
@@ -130,39 +129,20 @@ def test_what_is_kept_of_a_day_is_what_its_page_shows(store: Store, zone: str) -
     tea = {"label": "tea", "name": "Tea", "state": "low", "since": rfc3339(NOW - 50 * HOUR)}
     milk = {"label": "milk", "name": "Milk", "state": "ok", "since": rfc3339(NOW - 8 * HOUR)}
     note(store, {"shelf": "12", "products": [milk, tea], "slots": {}, "time": rfc3339(NOW)})
-    there, queries = ZoneInfo(zone), Queries(store.engine)
-    first = (NOW - 96 * HOUR).astimezone(there).date()
+    there = ZoneInfo(zone)
 
-    def kept() -> dict[str, list[tuple[date, Figures]]]:
-        found = daily(queries, "0417", "product", there, first, NOW)
-        return {one.name: [(day.day, day.figures) for day in one.days] for one in found}
+    def shown() -> dict[str, list[Span]]:
+        found = histories(Queries(store.engine), Wanted("0417", "product", begin, NOW))
+        return {one.title: one.spans for one in found}
 
-    raw = kept()
+    raw = shown()
+    assert {name: len(told) for name, told in raw.items()} == {"Milk": 18, "Tea": 2}
     assert roll_up(store, NOW, {"0417": there}) > 0
-    assert kept() == raw
+    assert shown() == raw
+    midnight = timeline.midnight(NOW.astimezone(there).date(), there)
     with store.writing() as connection:
-        connection.execute(sa.delete(EVENTS).where(EVENTS.c.received < rfc3339(midnight(NOW.date(), there))))
-    past = {name: told[:-1] for name, told in kept().items()}
-    assert past == {name: told[:-1] for name, told in raw.items()}, "days need no events any more"
-    assert {name: len(told) for name, told in raw.items()} == {"milk": 5, "tea": 3}
-
-
-def test_pages_and_days_agree(store: Store) -> None:
-    begin = NOW - 120 * HOUR
-    take(
-        store, *(product(n, begin + n * 7 * HOUR, ("restocked", "out-of-stock")[n % 2]) for n in range(1, 17))
-    )
-    milk = {"label": "milk", "name": "Milk", "state": "restocked", "since": None}
-    note(store, {"shelf": "12", "products": [milk], "slots": {}})
-    queries, zone = Queries(store.engine), ZoneInfo("Asia/Shanghai")
-    roll_up(store, NOW, {"0417": zone})
-    first = (NOW - 72 * HOUR).astimezone(zone).date()
-    since = midnight(first, zone).astimezone(UTC)
-    (page,) = histories(queries, Wanted("0417", "product", since, NOW))
-    shown = [(day, figures(clipped(page.spans, a, b))) for day, a, b in timeline.days(since, NOW, zone)]
-    (one,) = daily(queries, "0417", "product", zone, first, NOW)
-    assert [(day.day, day.figures) for day in one.days] == shown
-    assert one.figures.out == page.figures.out
+        connection.execute(sa.delete(EVENTS).where(EVENTS.c.received < rfc3339(midnight)))
+    assert shown() == raw, "days need no events any more"
 
 
 def test_what_is_old_goes_and_what_waits_behind_a_hole_stays(store: Store) -> None:

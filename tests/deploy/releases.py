@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from deploy.release.keys import NAMES, write_key
 from deploy.release.pack import pack
@@ -107,11 +108,13 @@ class Shelf:
     def tail(self) -> str:
         return "the last line"
 
-    def want(self, release: int | None, *, url: str | None = "", **more: object) -> None:
+    def want(
+        self, release: int | None, *, url: str | None = "", zone: ZoneInfo | None = None, **more: object
+    ) -> None:
         wish = None if release is None else {"rollout": "r", "attempt": 1, "release": release, **more}
         source = None if url is None else Source(url or str(self.world.offered.folder))
         self.place.desired.parent.mkdir(exist_ok=True)
-        self.place.desired.write_bytes(encode_desired(Desired(source=source), wish))
+        self.place.desired.write_bytes(encode_desired(Desired(source=source, zone=zone), wish))
 
     def phase(self) -> tuple[str, str]:
         """Look once; return phase and reason as they are told."""

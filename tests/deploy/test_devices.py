@@ -45,11 +45,15 @@ def test_the_command_line_from_a_fleet_to_a_device_that_is_put_out(tmp_path: Pat
         return done.stderr if code else done.stdout
 
     deploy("fleet", "init", "--name", "lab", "--broker-name", "mqtt.example", "--updates", "https://up/")
-    said = deploy("device", "add", "cam-12-01", "--store", "0417", "--shelf", "12", "--json")
+    where = ("--store", "0417", "--shelf", "12", "--zone", "Asia/Tokyo")
+    said = deploy("device", "add", "cam-12-01", *where, "--json")
     folder = tmp_path / "fleet" / "devices" / "cam-12-01"
     told = json.loads(said)
     assert (told["device"], told["store"], told["shelf"]) == ("cam-12-01", "0417", "12")
     assert stat.S_IMODE((folder / "device.key").stat().st_mode) == 0o600
+    begun = config.read(folder / "device.yaml").value
+    assert begun is not None
+    assert (begun.updates.url, begun.updates.zone) == ("https://up/", "Asia/Tokyo")
     assert "already" in deploy("device", "add", "cam-12-01", "--store", "1", "--shelf", "1", code=3)
     assert "cam-12-01" in deploy("device", "list")
     assert json.loads(deploy("device", "list", "--json"))["devices"][0]["revoked"] is None

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -80,6 +81,13 @@ class Shelf:
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
     return Shelf(tmp_path, updates="{url: https://releases.example/}")
+
+
+def test_the_updater_is_told_where_the_device_stands(tmp_path: Path) -> None:
+    Shelf(tmp_path, updates="{url: https://releases.example/, zone: Asia/Tokyo}").hear(WISH)
+    found = decode_desired(read_small(Place(tmp_path / "shelf").desired))
+    assert found is not None
+    assert found.zone == ZoneInfo("Asia/Tokyo")
 
 
 def test_a_wish_reaches_the_updater(shelf: Shelf) -> None:

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard.alerts.causes import Cause, Kind
-from dashboard.alerts.deciding import Alert, Decision, Mute, Notice, Situation, Told, decide
+from dashboard.alerts.deciding import Alert, Decision, Mute, Situation, Told, decide
 from dashboard.alerts.rules import Rules
+from dashboard.alerts.wire import Notice
 from tests.dashboard.alerts.files import NOW, out, rules_of
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

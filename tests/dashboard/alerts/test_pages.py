@@ -11,8 +11,9 @@ import pytest
 from dashboard.accounts.records import StoreSetting
 from dashboard.alerts.book import Book
 from dashboard.alerts.causes import Kind
-from dashboard.alerts.deciding import Alert, Mute, Notice, Told
+from dashboard.alerts.deciding import Alert, Mute, Told
 from dashboard.alerts.telling import Message, item_of
+from dashboard.alerts.wire import Notice
 from dashboard.web import Hub, build_app
 from tests.dashboard.alerts.files import NOW, out, rules_of
 from tests.dashboard.pages import Visitor, hidden

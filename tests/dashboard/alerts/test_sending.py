@@ -17,9 +17,10 @@ import pytest
 
 from dashboard.accounts.records import StoreSetting
 from dashboard.alerts import service
-from dashboard.alerts.deciding import Alert, Notice, Told
+from dashboard.alerts.deciding import Alert, Told
 from dashboard.alerts.sending import AwayError, Channel, RefusedError, back_off
 from dashboard.alerts.telling import Message, item_of, messages
+from dashboard.alerts.wire import Notice
 from dashboard.alerts.wording import MOST_SHOWN
 from dashboard.pages.language import catalogues
 from edge_agent.contracts import events

@@ -58,7 +58,7 @@ class Store:
         names = ("--broker-name", HOST, "--broker-name", "127.0.0.1")
         kit("deploy", "fleet", "init", "--name", "a lab", *fleet, *names, "--updates", url)
         kit("deploy", "release", "create", *fleet, "--arch", arch, "--bundle", bundle, "--runtime", wheels)
-        camera = ("--camera", "shelf:seed=7", "--broker", f"{HOST}:{self.port}")
+        camera = ("--camera", "shelf:seed=7,minutes=5", "--broker", f"{HOST}:{self.port}")
         kit("deploy", "device", "add", DEVICE, *fleet, "--store", STORE, "--shelf", "1", *camera)
         self._unhurried()
 

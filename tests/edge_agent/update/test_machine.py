@@ -28,7 +28,7 @@ from edge_agent.update.machine import (
 from edge_agent.update.records import End, Proof, Start, Wish
 from edge_agent.update.state import Bad, State, Trial
 
-NOW = Moment(datetime(2026, 11, 26, 3, 0, tzinfo=UTC), 3 * 60, "b1", 10_000.0)
+NOW = Moment(datetime(2026, 11, 26, 3, 0, tzinfo=UTC), "b1", 10_000.0)
 WISH = Wish("r1", 1, 7)
 GOOD = State(good=6, previous=5)
 TRIAL = replace(GOOD, trial=Trial(7, "r1", 1, camera=True, linked=True, boot_id="b1", since=9_900.0))
@@ -264,8 +264,8 @@ def test_a_wish_that_cannot_be_followed_now_is_held() -> None:
 def test_an_update_begins_inside_of_its_window(
     window: tuple[int, int], minute: int, spread: float, may: bool
 ) -> None:
-    wish = replace(WISH, window=window)
-    assert (waiting(wish, replace(NOW, minute=minute), spread) is None) is may
+    wish, wall = replace(WISH, window=window), datetime(2026, 11, 26, *divmod(minute, 60), tzinfo=UTC)
+    assert (waiting(wish, replace(NOW, wall=wall), spread) is None) is may
 
 
 def test_not_before_its_time() -> None:
@@ -322,7 +322,7 @@ WISHES = st.none() | st.builds(
 )
 SEEN = st.builds(
     Seen,
-    now=st.builds(Moment, st.just(NOW.wall), st.just(180), BOOTS, st.floats(0, 1e5)),
+    now=st.builds(Moment, st.just(NOW.wall), BOOTS, st.floats(0, 1e5)),
     starts=STARTS,
     wish=WISHES,
     taken_back=st.booleans(),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -16,7 +17,7 @@ from edge_agent.update import launcher, slots, state
 from edge_agent.update.fetch import Repository
 from edge_agent.update.install import install
 from edge_agent.update.machine import Effect, Phase
-from edge_agent.update.records import Desired, End, Source, encode_desired
+from edge_agent.update.records import Desired, End, Proof, Source, encode_desired, encode_proof
 from edge_agent.update.state import State
 from edge_agent.update.updater import Pace
 from tests.deploy.releases import Shelf, World
@@ -49,6 +50,17 @@ def test_a_clock_that_is_wrong_is_no_fault_of_a_release(shelf: Shelf) -> None:
     shelf.world.later(days=-90)
     shelf.up_s += 60
     assert shelf.phase()[0] == Phase.TRIAL
+
+
+@pytest.mark.parametrize(
+    ("zone", "phase"),
+    [("UTC", Phase.WAITING), ("Asia/Tokyo", Phase.TRIAL), ("America/Chicago", Phase.WAITING)],
+)
+def test_a_window_is_in_the_zone_of_the_device(shelf: Shelf, zone: str, phase: Phase) -> None:
+    local = shelf.world.now.astimezone(ZoneInfo("Asia/Tokyo"))
+    window = f"{local - timedelta(hours=1):%H:%M}-{local + timedelta(hours=1):%H:%M}"
+    shelf.want(3, zone=ZoneInfo(zone), window=window)
+    assert shelf.phase()[0] == phase
 
 
 def test_waits_become_longer(shelf: Shelf) -> None:
@@ -104,6 +116,30 @@ def test_a_download_ends_when_it_is_not_wanted_any_more(
     assert (known.trial, known.bad) == (None, {})
     assert shelf.restarts == 0
     assert state.on_disk(shelf.place) == [2]
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_a_slow_download_hides_nothing_of_the_device(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, ready: bool
+) -> None:
+    """Where nothing is ready the machine is helped first; where all is well it is left alone."""
+    shelf.want(3)
+    real = Repository.download
+    if ready:
+        launcher.launch(shelf.place, ["run"], boot="b1", at=1.0, execute=lambda *_: None)
+        shelf.place.proof.write_bytes(encode_proof(Proof(release=2, start=1, boot_id="b1")))
+
+    def slowly(self: Repository, *args: object, **more: object) -> Path:
+        shelf.up_s += 1000
+        real(self, *args, **more)  # type: ignore[arg-type] # handed on
+        raise ServiceError("Expected: the rest. Received: nothing.")
+
+    monkeypatch.setattr(Repository, "download", slowly)
+    shelf.updater.tick()
+    told = shelf.updater.told
+    assert told is not None
+    assert told.phase == (Phase.WAITING if ready else Phase.DOWNLOADING)
+    assert (shelf.phase()[0], shelf.reboots) == (Phase.WAITING, 0 if ready else 1)
 
 
 def test_devices_of_a_rollout_begin_at_their_own_moment(tmp_path: Path, shelf: Shelf) -> None:
