@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import tarfile
 import tempfile
@@ -16,6 +17,21 @@ from edge_agent.contracts.errors import DataError, UsageError
 from edge_agent.contracts.files import written_beside
 
 FORMAT = 1
+_INITRAMFS = {
+    "conf.d/shelfkit": "MODULES=list\n",
+    "hooks/shelfkit": """\
+#!/bin/sh
+# What a drive can hang on. The usual choice, every driver that a machine may start with, is half as much
+# again for networks and screens, which can wait for the system; where another processor is imitated, each
+# driver takes a quarter of a second to be looked at.
+[ "$1" != prereqs ] || exit 0
+. /usr/share/initramfs-tools/hook-functions
+auto_add_modules base block ata scsi mmc usb_storage
+""",
+}
+"""Below /etc/initramfs-tools: what the kernel is given before it has found its drive."""
+_NO_INITRAMFS_YET = {"INITRD": "No"}
+"""For the kernel's package, which makes one, and then initramfs-tools, again: the one at the end will do."""
 _SUITES = (SUITE, f"{SUITE}-updates", f"{SUITE}-security")
 
 
@@ -26,7 +42,7 @@ def cache_folder() -> Path:
 
 def key(board: Board) -> str:
     """Return what names a root file system: everything that was asked for, and not from where it came."""
-    asked = [FORMAT, SUITE, board.arch, board.packages, EXCLUDED, INCLUDED]
+    asked = [FORMAT, SUITE, board.arch, board.packages, EXCLUDED, INCLUDED, _INITRAMFS]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
@@ -57,7 +73,7 @@ def rootfs(
         made = Path(room) / "rootfs.tar"
         run(
             [*command(board), SUITE, str(made), *(mirrors or own_mirrors())],
-            environment={"SOURCE_DATE_EPOCH": str(epoch)},
+            environment={"SOURCE_DATE_EPOCH": str(epoch), **_NO_INITRAMFS_YET},
         )
         with written_beside(path) as staged:
             shutil.move(made, staged)
@@ -101,7 +117,17 @@ def command(board: Board) -> list[str]:
         f"--architectures={board.arch}",
         f"--include={','.join(board.packages)}",
         *(f"--dpkgopt={option}" for option in options),
+        f"--essential-hook={_initramfs()}",
+        '--customize-hook=chroot "$1" update-initramfs -c -k all',
     ]
+
+
+def _initramfs() -> str:
+    """Return the shell commands that say what is wanted of the initramfs before it is made."""
+    words = ['cd "$1"', "mkdir -p etc/initramfs-tools/conf.d etc/initramfs-tools/hooks"]
+    for name, text in _INITRAMFS.items():
+        words.append(f"printf %s {shlex.quote(text)} > etc/initramfs-tools/{name}")
+    return " && ".join([*words, "chmod 755 etc/initramfs-tools/hooks/shelfkit"])
 
 
 def own_mirrors() -> tuple[str, ...]:

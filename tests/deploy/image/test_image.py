@@ -246,6 +246,17 @@ def test_a_root_file_system_is_named_by_what_is_in_it_and_not_by_its_mirror() ->
         assert all(re.match(r"deb \S+ bookworm\S* main", line) for line in own_mirrors())
 
 
+def test_what_an_initramfs_is_made_of_is_said_before_it_is_made(tmp_path: Path) -> None:
+    hook = next(word for word in command(BOARD) if word.startswith("--essential-hook="))
+    # As mmdebstrap runs it: the root file system is the first argument.
+    words = ["sh", "-c", hook.partition("=")[2], "exec", str(tmp_path)]
+    subprocess.run(words, check=True)
+    folder = tmp_path / "etc" / "initramfs-tools"
+    assert (folder / "conf.d" / "shelfkit").read_text() == "MODULES=list\n"
+    asked = subprocess.run([folder / "hooks" / "shelfkit", "prereqs"], check=True, capture_output=True)
+    assert asked.stdout == b""
+
+
 def test_what_a_root_file_system_has_not_is_named(rootfs: Path) -> None:
     assert parts(rootfs, ["boot/vmlinuz-*", "etc/passwd"])["boot/vmlinuz-*"] == b"kernel"
     with pytest.raises(DataError, match=r"boot/unheard-\* in .*rootfs\.tar"):
