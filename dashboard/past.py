@@ -84,8 +84,8 @@ class Past:
             # Never so far that a day would be left out between.
             kept = sa.select(sa.func.max(AVAILABILITY.c.day)).where(AVAILABILITY.c.source == source)
             with self._engine.connect() as connection:
-                last = connection.execute(kept).scalar()
-            first = first if last is None else min(first, date.fromisoformat(last) + _DAY)
+                latest = connection.execute(kept).scalar()
+            first = first if latest is None else min(first, date.fromisoformat(latest) + _DAY)
         return first
 
     def reading(self, source: str, state: str | None, turn: Turn, until: datetime) -> Reading:

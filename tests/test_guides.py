@@ -214,7 +214,7 @@ def test_the_slots_of_a_shelf_are_drawn_as_the_guide_says(tmp_path: Path) -> Non
     """With a picture in place of the camera."""
     folder = tmp_path / "followed"
     folder.mkdir()
-    seen = read_picture(GUIDES.parent / "pictures" / "dashboard.png")
+    seen = read_picture(GUIDES.parent / "pictures" / "store.webp")
     cv2.imwrite(str(tmp_path / "seen.png"), cv2.resize(seen, (1920, 1080)))
     camera = "--source v4l2:/dev/video0 --size 1920x1080"
     guide_reader = Reader(folder, {camera: f"--reference '{tmp_path / 'seen.png'}'"})
