@@ -1,6 +1,8 @@
 """Opens the database, and brings it to the version of this program, one process at a time."""
 
 import contextlib
+import sqlite3
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +16,7 @@ from edge_agent.contracts.errors import ServiceError
 
 WRITING = 7_355_417
 """PostgreSQL's advisory lock of whoever writes events or changes tables."""
+_TURNS, _TURN_S = 100, 0.05
 _HINT = "sqlite:///file.sqlite, or postgresql://user:password@host/name of a running server"
 
 
@@ -110,6 +113,21 @@ def _with_driver(url: str) -> str:
     return url
 
 
-def _durable(connection: Any, _record: object) -> None:  # noqa: ANN401 - SQLAlchemy's signature
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
-        connection.execute(f"PRAGMA {pragma}")
+def patient(connection: Any, _record: object) -> None:  # noqa: ANN401 - SQLAlchemy's signature
+    """Let SQLite wait for its turn: of many writers, who ask in no order, one may wait long."""
+    connection.execute("PRAGMA busy_timeout=15000")
+    for turn in range(_TURNS):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as exc:
+            # Where several make a file at one moment, SQLite does not wait by itself.
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or turn == _TURNS - 1:
+                raise
+            time.sleep(_TURN_S)
+        else:
+            return
+
+
+def _durable(connection: Any, record: object) -> None:  # noqa: ANN401 - SQLAlchemy's signature
+    patient(connection, record)
+    connection.execute("PRAGMA synchronous=FULL")

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import StaticPool
 
-from dashboard.schema import writing
+from dashboard.schema import patient, writing
 from edge_agent.contracts.errors import ServiceError
 
 METADATA = sa.MetaData()
@@ -83,7 +83,7 @@ def open_tables(url: str) -> Engine:
         else:
             engine = sa.create_engine(url, pool_pre_ping=True)
         if engine.dialect.name == "sqlite":
-            sa.event.listen(engine, "connect", _patient)
+            sa.event.listen(engine, "connect", patient)
         # Recorders that share a database may start at one moment.
         with writing(engine) as connection:
             METADATA.create_all(connection)
@@ -94,8 +94,3 @@ def open_tables(url: str) -> Engine:
             hint="--database names the recorder's; accounts are kept beside it",
         ) from exc
     return engine
-
-
-def _patient(connection: sa.PoolProxiedConnection, _record: object) -> None:
-    for pragma in ("journal_mode=WAL", "busy_timeout=5000"):
-        connection.execute(f"PRAGMA {pragma}")

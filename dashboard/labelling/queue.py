@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.pool import NullPool
 
+from dashboard.schema import patient, writing
 from edge_agent.contracts.errors import DataError, UsageError
 from edge_agent.contracts.files import written_beside
 from edge_agent.contracts.identifiers import Label
@@ -87,8 +88,10 @@ class Queue:
         self._folder = folder
         (folder / _PICTURES).mkdir(parents=True, exist_ok=True)
         self._engine = sa.create_engine(f"sqlite:///{folder / _FILE}", poolclass=NullPool)
-        sa.event.listen(self._engine, "connect", _patient)
-        _METADATA.create_all(self._engine)
+        sa.event.listen(self._engine, "connect", patient)
+        # Recorders that share a folder may start at one moment.
+        with writing(self._engine) as connection:
+            _METADATA.create_all(connection)
 
     def add(self, picture: Image, told: Row, label: str = "", by: str = "") -> bool:
         """Keep a picture; return whether it is new.
@@ -216,8 +219,3 @@ def checked_state(state: object) -> str:
     if not isinstance(state, str) or state not in {"open", "labelled", "skipped"}:
         raise DataError(f"Expected: open, labelled or skipped. Received: {state!r:.40}.")
     return state
-
-
-def _patient(connection: sa.PoolProxiedConnection, _record: object) -> None:
-    for pragma in ("journal_mode=WAL", "busy_timeout=5000"):
-        connection.execute(f"PRAGMA {pragma}")

@@ -6,6 +6,7 @@ import json
 import struct
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,12 @@ def some(count: int) -> bytes:
 @pytest.fixture
 def queue(tmp_path: Path) -> Queue:
     return Queue(tmp_path / "labels")
+
+
+def test_recorders_that_share_a_folder_may_start_at_one_moment(tmp_path: Path) -> None:
+    for number in range(5):
+        with ThreadPoolExecutor(8) as pool:
+            assert len(list(pool.map(Queue, [tmp_path / str(number)] * 8))) == 8
 
 
 def test_what_is_labelled_is_a_data_set_for_train(queue: Queue, tmp_path: Path) -> None:

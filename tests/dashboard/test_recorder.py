@@ -176,14 +176,14 @@ def test_a_snapshot_moves_the_acknowledgement_past_what_is_gone(mosquitto: Mosqu
 
 def test_a_new_kind_of_event_is_kept_and_what_is_none_is_left_out(mosquitto: Mosquitto, store: Store) -> None:
     with subscribed(mosquitto.address, TOPICS.ack) as device, recording(mosquitto, store):
-        newer = event(1).replace(b"shelfkit.product.restocked.v1", b"shelfkit.product.price-changed.v1")
-        foreign = event(2).replace(b"cam-12-01", b"cam-12-02")
-        number, name = b'"0000000000000001"', b'"restocked'
+        newer = event(2).replace(b"shelfkit.product.restocked.v1", b"shelfkit.product.price-changed.v1")
+        foreign = event(3).replace(b"cam-12-01", b"cam-12-02")
+        number, name = b'"0000000000000002"', b'"restocked'
         hostile = [
             newer.replace(number, b"1e999"),
             newer.replace(number, b"1" + b"0" * 30),
-            newer.replace(b'"id":"', b'"id":"\\ud800'),
-            newer.replace(b'"id":"', b'"id":"\\u0000'),
+            event(1).replace(b'"id":"', b'"id":"\\ud800'),
+            event(1).replace(b'"id":"', b'"id":"\\u0000'),
             event(1).decode().encode("utf-16"),
             event(1).replace(b'"filled":', b'"price":NaN,"filled":'),
             name,
@@ -192,7 +192,7 @@ def test_a_new_kind_of_event_is_kept_and_what_is_none_is_left_out(mosquitto: Mos
             device.publish(Publication(TOPICS.event("restocked"), payload))
         endless = (GOLDEN / "state.v1.json").read_bytes().replace(b'"oldest":1340', b'"oldest":1' + b"0" * 30)
         device.publish(Publication(TOPICS.state, endless))
-        acked(device, 1)
+        acked(device, 2)  # what is refused counts as well
     (row,) = events(store)
     assert row["event"]["type"] == "shelfkit.product.price-changed.v1"
 
