@@ -16,8 +16,9 @@ import pytest
 
 from tests.brokers import Mosquitto
 
-# A machine that is busy with something else is no failure.
-hypothesis.settings.register_profile("unhurried", deadline=None)
+# A machine that is busy with something else is no failure; CI looks for longer.
+_EXAMPLES = 100 if "CI" in os.environ else 30
+hypothesis.settings.register_profile("unhurried", deadline=None, max_examples=_EXAMPLES)
 hypothesis.settings.load_profile("unhurried")
 
 CI = bool(os.environ.get("CI"))

@@ -305,6 +305,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_the_largest_manifest_takes_bounded_memory(tmp_path: Path) -> None:
     folders = []
     for number, content in enumerate(bombs()):

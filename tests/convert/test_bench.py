@@ -134,6 +134,7 @@ def test_a_measurement_leaves_the_classifier_as_it_was(bundle_folder: Path) -> N
     assert np.array_equal(classifier.scores(images), scores)
 
 
+@pytest.mark.slow
 def test_text_for_people(bundle_folder: Path, kit: Kit) -> None:
     done = kit("convert", "bench", bundle_folder, "--threads", "2,1,2", "--seconds", 0.1)
     rows = [line.split() for line in done.stdout.splitlines() if line.split()[:1] == ["bundle"]]

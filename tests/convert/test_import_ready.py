@@ -150,6 +150,7 @@ def test_a_large_file_that_was_cut_short(public_data: Path, tmp_path: Path, kit:
     assert "whole TFLite model" in kit(*words(tmp_path, model="cut.tflite"), code=6).stderr
 
 
+@pytest.mark.slow
 def test_visual_wake_words(public_data: Path, tmp_path: Path, kit: Kit) -> None:
     """Its input is int8 and spans 0 to 1; it sees nobody in a cat or a hot dog, and doubts about a bird."""
     place = public_data / "mlperf_tiny" / "vww_96_int8.tflite"
@@ -218,6 +219,7 @@ def test_ctrl_c_leaves_no_half_bundle(folder: Path) -> None:
     assert list((folder / "made").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_half_bundle_and_nothing_in_the_way(folder: Path, kit: Kit) -> None:
     assert stopped(folder, signal.SIGKILL) == -signal.SIGKILL
     made = folder / "made" / "bundle"

@@ -88,6 +88,7 @@ def test_what_is_no_model(tmp_path: Path, kit: Kit, content: bytes) -> None:
     assert kit("convert", "inspect", tmp_path / "nowhere", code=6).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_it_offline(tmp_path: Path, kit: Kit, width: int) -> None:

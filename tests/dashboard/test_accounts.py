@@ -247,6 +247,7 @@ def test_an_administrator_helps_who_has_forgotten_the_password(house: House) -> 
     assert ("admin", "account-password") in house.audited()
 
 
+@pytest.mark.slow
 def test_who_knows_the_password_uses_up_no_tries_of_others(house: House) -> None:
     """A shop behind one address: everybody who comes to work logs in."""
     for _ in range(21):

@@ -363,6 +363,7 @@ def test_a_browser_draws_a_grid_and_assigns_by_gtin(shop: Dashboard, opened: Ope
     expect(page.locator("#canvas .place")).to_have_count(9)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.broker
 def test_a_browser_asks_before_what_is_not_kept_is_lost(shop: Dashboard, opened: Opener) -> None:
@@ -386,6 +387,7 @@ def test_a_browser_asks_before_what_is_not_kept_is_lost(shop: Dashboard, opened:
     opened.errors.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.broker
 def test_two_who_draw_at_once_are_told_and_nothing_is_overwritten(

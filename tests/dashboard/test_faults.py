@@ -215,6 +215,7 @@ def test_the_database_is_killed_and_stays_away(
     assert_all_there(server.url, made)
 
 
+@pytest.mark.slow
 def test_the_disk_is_full_and_gets_room_again(tmp_path: Path, broker: Mosquitto) -> None:
     database = f"sqlite:///{tmp_path / 'recorder.sqlite'}"
     recorder = Recording(tmp_path, broker, database, largest=400_000)

@@ -262,6 +262,7 @@ PLACES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.broker
 def test_every_page_in_both_languages_on_a_phone_and_on_a_desk(

@@ -332,6 +332,7 @@ def delivered(folder: Path, **plan: object) -> dict[str, float]:
     return measured
 
 
+@pytest.mark.slow
 def test_after_72_hours_without_a_broker_everything_is_delivered_in_order(tmp_path: Path) -> None:
     measured = delivered(tmp_path, hours=72, every_s=60)
     found, gaps = recorded(tmp_path)
@@ -345,6 +346,7 @@ def test_after_72_hours_without_a_broker_everything_is_delivered_in_order(tmp_pa
     sys.stdout.write(f"{measured}\n")
 
 
+@pytest.mark.slow
 def test_clocks_that_jump_a_year_change_neither_order_nor_age(tmp_path: Path) -> None:
     for jumps in ([0, 365, -365], [-365, 365], [365]):
         with clocked(tmp_path, free_port(), hours=1, every_s=60, jumps_days=jumps) as agent:

@@ -311,6 +311,7 @@ def test_nothing_at_all_is_said_so(tmp_path: Path) -> None:
         provisioned(tmp_path / "nowhere", tmp_path / "data", NOW)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_did(board: Board, kit: Kit) -> None:
     said = kit("agent", "provision", "--boot", board.boot, "--data", board.data, "--json")
     assert json.loads(said.stdout)["applied"] == list(FILES)

@@ -46,6 +46,7 @@ def test_a_shelf_is_told_exactly_as_its_script_says(
     assert len({event.id for event in found}) == len(found)
 
 
+@pytest.mark.slow
 def test_the_same_replay_says_the_same(device: Path, kit: Kit) -> None:
     def without_chance(event: Event) -> dict[str, object]:
         return event.model_dump(exclude={"id", "streamid"})

@@ -238,6 +238,7 @@ def test_a_broker_that_is_not_there(tmp_path: Path) -> None:
     assert "broker.tls" in judged(device_of(1, own))["broker"].todo
 
 
+@pytest.mark.slow
 def test_something_else_at_the_brokers_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         findings = judged(device_of(other.getsockname()[1]))

@@ -168,6 +168,7 @@ def test_the_scene_is_a_planogram_that_fits(tmp_path: Path, kit: Kit) -> None:
     assert {slot.id for slot in shelf.slots} == set(write_script(3).start)
 
 
+@pytest.mark.slow
 def test_the_video_is_the_stream(tmp_path: Path, kit: Kit) -> None:
     kit("agent", "render", "--video", tmp_path / "shelf.mp4", "--seed", 3, "--fps", 0.5)
     video = cv2.VideoCapture(str(tmp_path / "shelf.mp4"))

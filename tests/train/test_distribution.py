@@ -189,6 +189,7 @@ def test_each_option_does_on_the_other_backend_what_it_does_on_the_first() -> No
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_is_refused(photos: Path, tmp_path: Path) -> None:
     options = ("--distribute", "devices", "--batch-size", 7)
     refused = start(tmp_path, photos, "--out", "run", *_PLAIN, *options, devices=2)

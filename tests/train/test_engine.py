@@ -351,6 +351,7 @@ def test_a_loss_that_is_no_number_is_never_the_best() -> None:
     assert all(np.isfinite(value).all() for value in state.best)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_precision_is_of_computing_alone(precision: Any) -> None:  # noqa: ANN401 - a literal
     config = replace(_QUICK, precision=precision)

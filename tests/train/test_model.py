@@ -96,6 +96,7 @@ def test_a_backbone_trains_and_is_kept(preset: str, px: int, tmp_path: Path) -> 
     assert np.asarray(again(pixels)) == pytest.approx(np.asarray(model(pixels)), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_without_a_network_there_are_no_weights_of_others(tmp_path: Path) -> None:
     photos = shelf_photos(tmp_path / "photos", 6)
     # Nothing listens on port 9: as quick as a machine without a network.

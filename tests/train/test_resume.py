@@ -79,6 +79,7 @@ def killed_in_an_epoch(folder: Path, *arguments: object, after: int = 1, **optio
     return started
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_as_if_nothing_had_happened(
     photos: Path, tmp_path: Path, whole: dict[str, Any]
 ) -> None:

@@ -118,6 +118,7 @@ def test_it_is_told_once_whatever_dies(mosquitto: Mosquitto, tmp_path: Path) -> 
     store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.broker
 def test_somebody_takes_an_alert_and_mutes_the_rest_by_keys_alone(

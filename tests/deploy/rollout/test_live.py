@@ -130,6 +130,7 @@ def test_a_good_release_gets_to_everybody_and_the_command_ends(
     assert "committed" in kit(*OPERATED, "status", "--fleet", fleet.folder).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.broker
 def test_a_bad_release_is_stopped_retried_and_called_off(kit: Kit, fleet: Fleet, broker: Mosquitto) -> None:
     bad: list[UpdatePhase | str | None] = [UpdatePhase.ROLLED_BACK, UpdatePhase.ROLLED_BACK]

@@ -128,6 +128,7 @@ def test_an_abort_that_nobody_heard_fails_and_is_said_again(
     assert desired(fleet, broker) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.broker
 def test_a_service_drives_what_others_begin_and_undoes_no_stop(
     kit: Kit, fleet: Fleet, broker: Mosquitto
