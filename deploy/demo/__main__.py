@@ -85,7 +85,7 @@ def demo(
             f"Expected: --bundle outside of {work}, which is cleared. Received: {bundle}.",
             hint="name another folder with --work",
         )
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Whatever ends it, its stages end as well.
         signal.signal(number, signal.default_int_handler)
     stage = Demo(_cleared(work), seed, console)
