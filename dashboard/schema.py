@@ -44,8 +44,8 @@ def away(url: str, exc: Exception) -> ServiceError:
 
 
 @contextlib.contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
-    """Give a transaction that no other writer runs beside.
+def writing(engine: Engine, turn: int = WRITING) -> Iterator[Connection]:
+    """Give a transaction that nobody else of the same turn runs beside: usually, no other writer.
 
     PostgreSQL hands out `row` when a row is inserted and shows it when it is committed: of two writers
     the later number could be seen first, and a reader who goes on behind it would never see the earlier
@@ -53,7 +53,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITING})")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({turn})")
         else:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield connection

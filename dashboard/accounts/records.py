@@ -4,7 +4,6 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
@@ -14,7 +13,7 @@ from dashboard.accounts.people import People, hashed
 from dashboard.accounts.tables import AUDIT, HOURS, SETTINGS, TOKENS, open_tables
 from dashboard.hours import Week, read_line
 from edge_agent.contracts.errors import UsageError
-from edge_agent.contracts.times import rfc3339
+from edge_agent.contracts.times import rfc3339, zone_named
 
 PREFIX = "skt_"
 _LONGEST_TITLE = 80
@@ -127,12 +126,10 @@ class Settings:
         Raises:
             UsageError: There is no such zone, the title is too long, or the hours are none.
         """
-        try:
-            ZoneInfo(setting.zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        if zone_named(setting.zone) is None:
             raise UsageError(
                 f"Expected: a zone like Europe/Zurich or Asia/Shanghai. Received: {setting.zone!r}."
-            ) from exc
+            )
         try:
             hours = str(setting.week or "")
         except ValueError as exc:

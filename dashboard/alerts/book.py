@@ -4,9 +4,9 @@ What was decided and what is to be sent for it go in by one commit: nothing is t
 what is kept is told. A delivery is known by channel and key: one that is written twice is there once.
 """
 
-import contextlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection, Engine, RowMapping
 from dashboard.alerts.causes import Cause, Kind
 from dashboard.alerts.deciding import Alert, Mute
 from dashboard.alerts.telling import Message
+from dashboard.schema import writing
 from dashboard.tables import ALERTS, DELIVERIES, MUTES, insert_into
 from edge_agent.contracts.times import rfc3339
 
@@ -53,15 +54,9 @@ class Book:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    @contextlib.contextmanager
-    def changing(self) -> Iterator[Connection]:
+    def changing(self) -> AbstractContextManager[Connection]:
         """Give a transaction beside which nobody else decides."""
-        with self._engine.begin() as connection:
-            if self._engine.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WATCHING})")
-            else:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield connection
+        return writing(self._engine, _WATCHING)
 
     def undone(self, stores: Sequence[str], connection: Connection | None = None) -> list[Alert]:
         """Return every alert of some stores (all where none is named) that is not done."""

@@ -6,7 +6,7 @@ where its snapshot or health is another text than before.
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
@@ -20,7 +20,7 @@ from dashboard.alerts.telling import messages
 from dashboard.queries import loaded
 from dashboard.tables import DEVICES
 from edge_agent.contracts.identifiers import uuid7
-from edge_agent.contracts.times import to_utc
+from edge_agent.contracts.times import to_utc, zone_named
 
 _PAGE = 500
 
@@ -90,7 +90,7 @@ class Watch:
     def look(self, moment: datetime) -> Decision:
         """Decide once; return what changes, once it is written down."""
         now, settings = to_utc(moment), self._settings()
-        zones = {store: _zone(setting.zone) for store, setting in settings.items()}
+        zones = {store: zone_named(setting.zone) or ZoneInfo("UTC") for store, setting in settings.items()}
         causes = self._sight.look(now)
         here = Situation(self._rules, zones, self._book.mutes(now), now)
 
@@ -107,13 +107,6 @@ class Watch:
             )
             self._book.write(connection, decision.alerts.values(), mail, now)
         return decision
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        return ZoneInfo("UTC")
 
 
 def _new_id(now: datetime) -> str:

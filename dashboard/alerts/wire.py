@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from dashboard.alerts.causes import Kind
-from edge_agent.contracts.errors import DataError
-from edge_agent.contracts.events import Message
+from edge_agent.contracts.events import Message, read
 from edge_agent.contracts.times import Timestamp
-from edge_agent.contracts.validation import explain, strict_json
 
 
 class Notice(StrEnum):
@@ -90,9 +88,4 @@ def decode(payload: bytes) -> AlertMessage:
     Raises:
         DataError: No JSON, not CloudEvents 1.0, a notice of another major version, or a bad field.
     """
-    try:
-        return AlertMessage.model_validate(strict_json(payload))
-    except (ValidationError, ValueError, RecursionError) as exc:
-        raise DataError(
-            f"Expected: an alert of version 1. Received: {payload[:80]!r}: {explain(exc)}"
-        ) from exc
+    return read(AlertMessage, payload, "an alert of version 1")

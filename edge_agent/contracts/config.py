@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -12,6 +11,7 @@ from edge_agent.contracts import yamlfile
 from edge_agent.contracts.errors import UsageError
 from edge_agent.contracts.identifiers import DeviceId, StoreId
 from edge_agent.contracts.sources import shown
+from edge_agent.contracts.times import zone_named
 from edge_agent.contracts.validation import explain
 from edge_agent.contracts.yamlfile import Document, Section
 
@@ -29,11 +29,9 @@ def _camera_source(text: str) -> str:
 
 
 def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+    if zone_named(name) is None:
         msg = f"expected a time zone, such as Europe/Berlin; received {name!r}"
-        raise ValueError(msg) from None
+        raise ValueError(msg)
     return name
 
 

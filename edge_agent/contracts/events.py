@@ -7,7 +7,7 @@ binary-mode event is then meaningless. A reader keeps the fields that it does no
 import json
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -35,6 +35,21 @@ class Message(BaseModel):
     """Base of everything on the wire: frozen, and unknown fields are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
+
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+
+def read(model: type[AnyMessage], payload: bytes, what: str) -> AnyMessage:
+    """Read a message of one model; `what` says what was expected.
+
+    Raises:
+        DataError: No JSON, or a field that the contract does not allow.
+    """
+    try:
+        return model.model_validate(strict_json(payload))
+    except (ValidationError, ValueError, RecursionError) as exc:
+        raise DataError(f"Expected: {what}. Received: {payload[:80]!r}: {explain(exc)}") from exc
 
 
 # What a message may hold: any database keeps it, any page shows it.
@@ -274,9 +289,4 @@ def decode(payload: bytes) -> Event:
     Raises:
         DataError: No JSON, not CloudEvents 1.0, a kind of another major version, or a bad field.
     """
-    try:
-        return Event.model_validate(strict_json(payload))
-    except (ValidationError, ValueError, RecursionError) as exc:
-        raise DataError(
-            f"Expected: a shelfkit event of version 1. Received: {payload[:80]!r}: {explain(exc)}"
-        ) from exc
+    return read(Event, payload, "a shelfkit event of version 1")

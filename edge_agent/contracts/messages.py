@@ -2,14 +2,14 @@
 
 import json
 from enum import StrEnum
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import Base64Bytes, Field, ValidationError
+from pydantic import Base64Bytes, Field
 
-from edge_agent.contracts.errors import DataError
 from edge_agent.contracts.events import (
     MOST_FACINGS,
     SEQUENCE_DIGITS,
+    AnyMessage,
     CameraFault,
     Count,
     Message,
@@ -18,10 +18,10 @@ from edge_agent.contracts.events import (
     StockLevel,
     Text,
     Words,
+    read,
 )
 from edge_agent.contracts.identifiers import DeviceId, Gtin, Label, ShelfId, SlotId, StoreId
 from edge_agent.contracts.times import Timestamp
-from edge_agent.contracts.validation import explain, strict_json
 
 Measure = Annotated[float, Field(ge=-1e12, le=1e12)]
 Side = Annotated[int, Field(ge=1, le=65_535)]
@@ -248,9 +248,6 @@ class CertificateResponse(Message):
     error: str | None = None
 
 
-AnyMessage = TypeVar("AnyMessage", bound=Message)
-
-
 def encode(message: Message) -> bytes:
     """Return a message as UTF-8 JSON; null fields are left out."""
     value = message.model_dump(mode="json", exclude_none=True)
@@ -263,7 +260,4 @@ def decode(model: type[AnyMessage], payload: bytes) -> AnyMessage:
     Raises:
         DataError: No JSON, or a field that the contract does not allow.
     """
-    try:
-        return model.model_validate(strict_json(payload))
-    except (ValidationError, ValueError, RecursionError) as exc:
-        raise DataError(f"Expected: {model.__name__}. Received: {payload[:80]!r}: {explain(exc)}") from exc
+    return read(model, payload, model.__name__)
