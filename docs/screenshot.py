@@ -25,7 +25,7 @@ from dashboard.accounts.identity import Role
 from tests.brokers import Mosquitto
 from tests.conftest import find_program
 from tests.dashboard.corner_shop import DEVICE, STORE, CornerShop, corner_shop
-from tests.dashboard.pages import BROWSER, PASSWORD
+from tests.dashboard.pages import BROWSER, log_in
 
 PICTURES = Path(__file__).parent / "pictures"
 MOST_BYTES = 60_000
@@ -95,10 +95,7 @@ def logged_in(browser: Browser, address: str) -> dict[Role | None, StorageState]
         context = browser.new_context()
         page = context.new_page()
         page.goto(f"{address}/login")
-        page.locator("#name").fill(role.value)
-        page.locator("#password").fill(PASSWORD)
-        page.keyboard.press("Enter")
-        page.wait_for_url(lambda url: "/login" not in url)
+        log_in(page, role)
         found[role] = context.storage_state()
         context.close()
     return found

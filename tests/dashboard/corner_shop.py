@@ -1,13 +1,11 @@
 """A whole shop for its pages: a camera before a shelf, a real agent, broker and recorder, and who is told."""
 
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import count, cycle
 from pathlib import Path
-from typing import Self
 
 import cv2
 import httpx
@@ -25,7 +23,7 @@ from edge_agent.contracts.topics import DeviceTopics
 from edge_agent.mqtt import Delivered
 from tests.brokers import Mosquitto, subscribed, wait_for
 from tests.conftest import write_device
-from tests.dashboard.alerts.ears import Hook, until
+from tests.dashboard.alerts.ears import Hook, Loopback, until
 from tests.dashboard.alerts.files import KEY
 from tests.dashboard.pages import Dashboard, enter, health, hidden, publish, snapshot, told
 from tests.edge_agent.agents import Running, running
@@ -38,7 +36,7 @@ _NOISES = 8
 _WEEKS_S = 28 * 86_400.0
 
 
-class Lens:
+class Lens(Loopback):
     """A network camera before the rendered shelf, and the hands that take and put things there."""
 
     def __init__(self) -> None:
@@ -58,10 +56,8 @@ class Lens:
             def log_message(self, *_arguments: object) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/shelf.jpg"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        super().__init__(Handler)
+        self.url = f"{self.origin}/shelf.jpg"
 
     def put(self, changes: Mapping[str, str | None]) -> None:
         """Show the full shelf but for some slots: what lies there instead, None for nothing."""
@@ -72,15 +68,6 @@ class Lens:
         self._pictures = cycle(
             [jpeg(np.asarray(cv2.add(picture, noise), np.uint8), _QUALITY) for noise in noises]
         )
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
+from playwright.sync_api import Page
 from starlette.applications import Starlette
 
 from dashboard.accounts.identity import Role
@@ -211,6 +212,14 @@ def enter(client: Visitor | httpx.Client, name: str, password: str = PASSWORD) -
     """Fill in the form."""
     page = client.get("/login").text.split('action="/login"')[1]
     return client.post("/login", data={"csrf": hidden(page), "name": name, "password": password, "next": "/"})
+
+
+def log_in(page: Page, role: Role) -> None:
+    """Fill in the form that a page shows, as one of these people."""
+    page.locator("#name").fill(role.value)
+    page.locator("#password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: "/login" not in url)
 
 
 def hidden(page: httpx.Response | str) -> str:

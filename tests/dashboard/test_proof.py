@@ -22,7 +22,7 @@ from tests.conftest import find_program
 from tests.dashboard import looks
 from tests.dashboard.conftest import Opener
 from tests.dashboard.corner_shop import DEVICE, STORE, TITLE, ZONE, CornerShop, corner_shop
-from tests.dashboard.pages import PASSWORD
+from tests.dashboard.pages import PASSWORD, log_in
 from tests.dashboard.test_accounts import House
 
 NAMES = (TITLE, ZONE, "shelfkit", "planogram.yaml", "reference.jpg")
@@ -150,14 +150,6 @@ def names(shop: CornerShop) -> set[str]:
     rules = read(shop.agent.config.parent / "alerts.yaml").require().rules
     goods = {text for one in CATALOGUE for text in (one.label, one.name)}
     return goods | {rule.name for rule in rules} | {*Role, *NAMES}
-
-
-def log_in(page: Page, role: Role) -> None:
-    """Fill in the form."""
-    page.locator("#name").fill(role.value)
-    page.locator("#password").fill(PASSWORD)
-    page.keyboard.press("Enter")
-    page.wait_for_url(lambda url: "/login" not in url)
 
 
 def looked_at(page: Page, row: Row, names: set[str]) -> Iterator[str]:

@@ -28,7 +28,34 @@ class Asked:
     body: bytes
 
 
-class Hook:
+class Loopback:
+    """An HTTP server of this machine alone, in threads of its own.
+
+    Args:
+        handler: Of each request.
+        context: With TLS, as localhost; None is without.
+    """
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext | None = None) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        scheme, host = ("http", "127.0.0.1") if context is None else ("https", "localhost")
+        self.origin = f"{scheme}://{host}:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class Hook(Loopback):
     """A receiver of webhooks on a free port.
 
     Args:
@@ -55,27 +82,13 @@ class Hook:
             def log_message(self, *_arguments: object) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        if context is not None:
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        scheme, host = ("http", "127.0.0.1") if context is None else ("https", "localhost")
-        self.url = f"{scheme}://{host}:{self._server.server_port}/hook?shop=1"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        super().__init__(Handler, context)
+        self.url = f"{self.origin}/hook?shop=1"
 
     def wait(self, count: int, patience_s: float = 30) -> list[Asked]:
         """Return what was asked, once it is so much."""
         until(lambda: len(self.asked) >= count, patience_s)
         return self.asked
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 def until(true: Callable[[], bool], patience_s: float = 30) -> None:

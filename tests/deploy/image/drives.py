@@ -4,6 +4,7 @@ import filecmp
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from deploy.fleet import Fleet
 from deploy.image.device import ROOT, laid_down
@@ -22,6 +23,13 @@ _MENDED = 1
 """e2fsck's answer where it has replayed a journal or mended a file system, and nothing is left to do."""
 
 
+def partitions(image: Path) -> list[dict[str, Any]]:
+    """Return the partitions of an image, in their order, as sfdisk tells them: in sectors."""
+    table = json.loads(run(["sfdisk", "--json", str(image)]))["partitiontable"]
+    found: list[dict[str, Any]] = table["partitions"]
+    return found
+
+
 class Drive:
     """The data partition of a machine, mended as the device's own start would do it.
 
@@ -33,8 +41,7 @@ class Drive:
 
     def __init__(self, qcow2: Path, image: Path, room: Path) -> None:
         room.mkdir()
-        table = json.loads(run(["sfdisk", "--json", str(image)]))["partitiontable"]
-        start = next(part["start"] for part in table["partitions"] if part["name"] == "data")
+        start = next(part["start"] for part in partitions(image) if part["name"] == "data")
         inner = {"driver": "qcow2", "file": {"driver": "file", "filename": str(qcow2)}}
         whole = json.dumps({"driver": "raw", "offset": start * _SECTOR, "file": inner})
         data = room / "data.img"

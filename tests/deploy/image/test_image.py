@@ -32,6 +32,7 @@ from edge_agent.contracts.release import Place, Release
 from edge_agent.update import state
 from edge_agent.update.shipped import DISTRIBUTIONS
 from tests.conftest import find_program
+from tests.deploy.image.drives import partitions
 from tests.deploy.releases import NOW, World
 
 BOARD = BOARDS["uefi-amd64"]
@@ -135,27 +136,21 @@ def test_an_image_is_the_same_each_time_and_what_it_says(
 
     raw = tmp_path / "raw.img"
     subprocess.run([find_program("zstd"), "-qd", str(first), "-o", str(raw)], check=True)
-    table = json.loads(
-        subprocess.run(
-            [find_program("sfdisk"), "--json", str(raw)], capture_output=True, check=True, text=True
-        ).stdout
-    )["partitiontable"]
-    assert [part["name"] for part in table["partitions"]] == ["boot", "root-a", "root-b", "data"]
-    at = {part["name"]: part["start"] * 512 for part in table["partitions"]}
+    table = partitions(raw)
+    assert [part["name"] for part in table] == ["boot", "root-a", "root-b", "data"]
+    at = {part["name"]: part["start"] * 512 for part in table}
     assert boot_partition(raw) == at["boot"]
     assert filesystems.read(raw, "vmlinuz", offset=at["boot"]) == b"kernel"
     assert filesystems.read(raw, "EFI/BOOT/BOOTX64.EFI", offset=at["boot"]) == b"loader"
     entry = (filesystems.read(raw, "loader/entries/shelf.conf", offset=at["boot"]) or b"").decode()
-    uuids = {part["name"]: part["uuid"].lower() for part in table["partitions"]}
+    uuids = {part["name"]: part["uuid"].lower() for part in table}
     assert f"root=PARTUUID={uuids['root-a']} ro" in entry
 
     root, data = tmp_path / "root.img", tmp_path / "data.img"
     for path, name in ((root, "root-a"), (data, "data")):
         with raw.open("rb") as file:
             file.seek(at[name])
-            path.write_bytes(
-                file.read(next(p["size"] for p in table["partitions"] if p["name"] == name) * 512)
-            )
+            path.write_bytes(file.read(next(p["size"] for p in table if p["name"] == name) * 512))
         subprocess.run([find_program("e2fsck"), "-fn", str(path)], check=True, capture_output=True)
     fstab = debugfs(root, "cat /etc/fstab")
     assert f"PARTUUID={uuids['data']} /data ext4 rw" in fstab
@@ -283,12 +278,7 @@ def raspios(folder: Path, *, fat: int = 1) -> Path:
         text=True,
         check=True,
     )
-    table = json.loads(
-        subprocess.run(
-            [find_program("sfdisk"), "--json", str(image)], capture_output=True, check=True, text=True
-        ).stdout
-    )
-    start = table["partitiontable"]["partitions"][fat - 1]["start"] * 512
+    start = partitions(image)[fat - 1]["start"] * 512
     with image.open("r+b") as file:
         file.seek(start)
         file.write(boot.read_bytes())
@@ -365,12 +355,7 @@ def test_the_grow_script_lets_the_last_partition_reach_the_end(tmp_path: Path) -
     line = next(row for row in system._GROW_SCRIPT.splitlines() if "sfdisk" in row)
     line = line.replace('"$number"', "2").replace('"$disk"', str(image))
     subprocess.run(["sh", "-c", line], check=True)
-    table = json.loads(
-        subprocess.run(
-            [find_program("sfdisk"), "--json", str(image)], capture_output=True, check=True, text=True
-        ).stdout
-    )["partitiontable"]
-    assert table["partitions"][1]["size"] * 512 > 240 * 1024 * 1024
+    assert partitions(image)[1]["size"] * 512 > 240 * 1024 * 1024
 
 
 def test_usage_is_told_before_anything_is_made(tmp_path: Path) -> None:

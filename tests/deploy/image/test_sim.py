@@ -111,6 +111,8 @@ def test_it_ends_with_the_process_that_started_it(qemu: Path) -> None:
         f" {str(qemu / 'variables.fd')!r}),), '', '')\n"
         "machine.KINDS['amd64'] = kind\n"
         f"made = machine.Machine('amd64', Path({str(qemu)!r}), kvm=False); made.power_on()\n"
+        # From here on it has been told with whom it ends.
+        "made.wait_for('hello', patience_s=30)\n"
         "print(made._process.pid, flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
@@ -121,12 +123,17 @@ def test_it_ends_with_the_process_that_started_it(qemu: Path) -> None:
     process.kill()
     process.communicate()
     end = time.monotonic() + 10
-    while Path(f"/proc/{inner}/stat").exists():
-        # One that nobody has waited for has ended too.
-        if Path(f"/proc/{inner}/stat").read_text().split(") ")[1][0] == "Z":
-            break
+    while not has_ended(inner):
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone; one that nobody has waited for has ended too."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def test_what_holds_a_devices_key_is_for_its_owner_alone(qemu: Path, tmp_path: Path) -> None:

@@ -3,11 +3,9 @@
 A system is installed from Debian's packages (kept in the cache folder), so this needs the network once.
 """
 
-import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +25,7 @@ from edge_agent.contracts.address import Address
 from edge_agent.mqtt import Link
 from tests.brokers import subscribed
 from tests.conftest import Kit, Made, find_program
-from tests.deploy.image.drives import VIRTUAL, Drive, require_whole
+from tests.deploy.image.drives import VIRTUAL, Drive, partitions, require_whole
 from tests.deploy.image.store import CRASHES, DEVICE, HANGS, TOPICS, Said, Store, until, want, wheels
 
 pytestmark = [pytest.mark.vm, pytest.mark.broker, pytest.mark.timeout(14400)]
@@ -165,11 +163,8 @@ def test_the_power_goes_at_random_moments(
 def test_a_device_begins_once_more_where_its_data_cannot_be_had(machine: Machine, tmp_path: Path) -> None:
     """Nobody comes to a shelf: it does not wait for somebody who mends that."""
     raw = tmp_path / "image.img"
-    said = subprocess.run(
-        [find_program("sfdisk"), "--json", str(raw)], capture_output=True, check=True, text=True
-    ).stdout
     with raw.open("r+b") as file:
-        file.seek(json.loads(said)["partitiontable"]["partitions"][-1]["start"] * 512)
+        file.seek(partitions(raw)[-1]["start"] * 512)
         file.write(bytes(1 << 20))
     machine.power_on()
     # The machine is made so that it ends where it would start again.
