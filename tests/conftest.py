@@ -6,6 +6,7 @@ In CI nothing skips: a missing part is a failure there.
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ from tests.brokers import Mosquitto
 _EXAMPLES = 100 if "CI" in os.environ else 30
 hypothesis.settings.register_profile("unhurried", deadline=None, max_examples=_EXAMPLES)
 hypothesis.settings.load_profile("unhurried")
+
+# Programs under test are ended with Ctrl-C, which they would not hear of where tests run in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CI = bool(os.environ.get("CI"))
 

@@ -85,9 +85,10 @@ def demo(
             f"Expected: --bundle outside of {work}, which is cleared. Received: {bundle}.",
             hint="name another folder with --work",
         )
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # Whatever ends it, its stages end as well.
-        signal.signal(number, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Whatever ends it, its stages end as well; what nohup lets it outlive, it outlives.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     stage = Demo(_cleared(work), seed, console)
     used = bundle.resolve() if bundle else stage.make_bundle()
     outcome = stage.play(used, port, once=once)

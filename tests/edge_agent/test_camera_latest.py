@@ -216,12 +216,13 @@ def test_an_opener_and_a_close_that_hang_are_given_up_too() -> None:
 
 def test_only_so_many_threads_are_given_up_and_the_agent_lives_on() -> None:
     clock, release = Clock(), threading.Event()
-    opened = []
+    opened: list[threading.Thread] = []
+    flows: dict[threading.Thread, Flow] = {}
 
     def opener() -> Camera:
         opened.append(threading.current_thread())
         release.wait()
-        return Flow()
+        return flows.setdefault(threading.current_thread(), Flow())
 
     with Latest(opener, name="rtsp://cam/1", timing=SOON, steady=clock, abandoned=2) as camera:
         said = []
@@ -236,6 +237,7 @@ def test_only_so_many_threads_are_given_up_and_the_agent_lives_on() -> None:
         assert "restart" in caught.value.hint
         release.set()
         until(lambda: not opened[0].is_alive() and not opened[1].is_alive())
+        until(lambda: opened[2] in flows and flows[opened[2]].number > 0)
         assert camera.read().at > 0
         assert len(opened) == 3
 
